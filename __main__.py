@@ -1,0 +1,3 @@
+"""reelmill command."""
+def main() -> int:
+    return 0
