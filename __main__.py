@@ -1,3 +1,111 @@
-"""reelmill command."""
-def main() -> int:
-    return 0
+"""The `reelmill` command: gathers the subcommands; each takes a config dataclass whose fields are its flags."""
+
+import contextlib
+import importlib
+import io
+import re
+import sys
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tyro
+
+from . import __version__
+from .shards.errors import ReelmillError, UsageError
+
+# command → module and function, imported only when called; `reelmill --help` starts in a fraction of a second
+COMMANDS = {
+    "demo": ("reelmill.demo", "demo"),
+    "ingest": ("reelmill.engine.commands", "ingest"),
+    "verify": ("reelmill.engine.commands", "verify"),
+    "bank build": ("reelmill.engine.commands", "bank_build"),
+    "train": ("reelmill.train.commands", "train"),
+    "eval": ("reelmill.train.commands", "evaluate"),
+    "bench kernels": ("reelmill.benchmarks.commands", "kernels"),
+    "bench ingest": ("reelmill.benchmarks.commands", "ingest"),
+    "bench load": ("reelmill.benchmarks.commands", "load"),
+    "bench bank": ("reelmill.benchmarks.commands", "bank"),
+    "doctor": ("reelmill.engine.commands", "doctor"),
+}
+HELP = """usage: reelmill COMMAND [arguments]    (each command has its own --help)
+
+  demo                    renders a corpus, ingests it, builds its bank, trains, evaluates, writes a report page
+  ingest INPUT OUT        raw videos into a dataset of WebDataset tars
+  verify DATASET          checks every byte of a dataset
+  bank build RECORDS OUT  records of (action, text, source) into a description bank
+  train CONFIG            trains a run from a TOML file; its fields are also flags
+  eval RUN                evaluates a run under a protocol
+  bench WHAT              kernels, ingest, load or bank; appends to benchmarks/results/
+  doctor                  what this machine has, what is missing and how to get it
+  version                 prints the version
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0 success, 1 a failed job, 2 wrong usage."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("help", "-h", "--help"):
+        print(HELP, end="")
+        return 0
+    if words[0] in ("version", "--version"):
+        print(f"reelmill {__version__}")
+        return 0
+    try:
+        return _run(words)
+    except ReelmillError as error:
+        print(f"reelmill: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+    except KeyboardInterrupt:
+        print("reelmill: interrupted; run the same command again to go on", file=sys.stderr)
+        return 1
+
+
+def _run(words: list[str]) -> int:
+    for length in (2, 1):
+        name = " ".join(words[:length])
+        if name in COMMANDS:
+            module, function = COMMANDS[name]
+            command: Callable[..., int] = getattr(importlib.import_module(module), function)
+            default = getattr(importlib.import_module(module), f"{function}_default", None)
+            rest = words[length:]
+            return command(parse(_config_type(command), rest, f"reelmill {name}", default(rest) if default else None))
+    known = ", ".join(COMMANDS)
+    raise UsageError(f"command must be one of {known}; got {' '.join(words[:2])!r}")
+
+
+def _config_type(command: Callable[..., int]) -> Any:
+    return typing.get_type_hints(command, include_extras=True)["config"]
+
+
+def parse(config_type: Any, words: Sequence[str], prog: str, default: Any = None) -> Any:
+    """Flags into a config dataclass.
+
+    Raises:
+        UsageError: wrong flags, in one line.
+    """
+    said = io.StringIO()
+    options = {} if default is None else {"default": default}
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(config_type, args=list(words), prog=prog, **options)
+    except SystemExit as stop:
+        if stop.code == 0:
+            raise
+        raise UsageError(f"{_one_line(said.getvalue())} (see {prog} --help)") from None
+
+
+def _one_line(box: str) -> str:
+    """The message inside tyro's box: everything from its title to its first rule."""
+    message = box.split("──── ", 1)[-1] if "Required" not in box else box
+    lines = [line.strip("│╭╮╰╯ ") for line in message.splitlines()[1:]]
+    body = []
+    for line in lines:
+        if line.startswith("────"):
+            break
+        body.append(line)
+    return re.sub(r"\s+", " ", " ".join(body)).strip().rstrip(".") or box
+
+
+if __name__ == "__main__":
+    sys.exit(main())

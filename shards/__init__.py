@@ -1,0 +1,1 @@
+"""What lies on disk: tars, indexes, manifests, ledgers and banks. Knows neither Ray, DALI nor torch."""

@@ -1,0 +1,164 @@
+"""Video bytes + frame indices → frames (PyAV), and frames + windows → normalised clips (one DALI graph)."""
+
+import io
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import av
+import numpy as np
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
+from numpy.typing import NDArray
+from nvidia.dali import Pipeline, fn, types
+
+from .probe import SAFE_OPTIONS
+from .sampling import View
+
+Packets = Sequence[dict[str, Any]]
+MEMORY_OPTIONS = {key: value for key, value in SAFE_OPTIONS.items() if key != "protocol_whitelist"}  # bytes, no files
+
+
+def decode_frames(data: bytes, packets: Packets, indices: NDArray[np.int64], rotation: int) -> NDArray[np.uint8]:
+    """Decode single frames of a video, upright.
+
+    Only the packets from the keyframe before a wanted frame up to that frame are decoded; in an all-intra video those
+    are the wanted frames alone.
+
+    Args:
+        data: the whole video file.
+        packets: its packet table, in decode order (`shards.schema.PACKET`).
+        indices: (T,) frames wanted, by their place in display order; repeats allowed.
+        rotation: degrees clockwise that turn a frame upright.
+
+    Returns:
+        (T, H, W, 3) uint8 RGB.
+
+    Raises:
+        ValueError: a wanted frame does not come out of the decoder; av.error.FFmpegError: it does not decode.
+    """
+    shown = sorted((packet["pts"], place) for place, packet in enumerate(packets) if packet["pts"] is not None)
+    wanted = [shown[int(index)] for index in indices]
+    found: dict[int, NDArray[np.uint8]] = {}
+    if packets[0]["offset"] >= 0 and all(packet["keyframe"] for packet in packets):
+        frames = _decode_intra(data, packets, wanted)
+    else:
+        frames = _decode_seeking(data, packets, wanted)
+    for pts, frame in frames:
+        if frame.is_corrupt:
+            raise ValueError(f"the frame at pts {pts} does not decode whole")
+        found[pts] = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+    missing = [pts for pts, _ in wanted if pts not in found]
+    if missing:
+        raise ValueError(f"the decoder gave no frame at pts {missing[0]}")
+    clip = np.stack([found[pts] for pts, _ in wanted])
+    return np.ascontiguousarray(np.rot90(clip, -(rotation // 90), axes=(1, 2))) if rotation else clip
+
+
+def _decode_intra(data: bytes, packets: Packets, wanted: Sequence[tuple[int, int]]) -> Iterator[tuple[int, VideoFrame]]:
+    """Each wanted packet on its own, by its offset; the container is opened for the codec's parameters alone."""
+    with av.open(io.BytesIO(data), "r", options=MEMORY_OPTIONS) as container:
+        stream = container.streams.video[0]
+        if stream.codec_context.name != "mjpeg":  # others need parameter sets that live in the container
+            yield from _decode_seeking(data, packets, wanted)
+            return
+    decoder = VideoCodecContext.create("mjpeg", "r")
+    assert isinstance(decoder, VideoCodecContext)
+    decoder.thread_count = 1
+    for pts, place in sorted(set(wanted)):
+        packet = packets[place]
+        start = packet["offset"]
+        for frame in decoder.decode(av.Packet(data[start : start + packet["size"]])):
+            yield pts, frame
+
+
+def _decode_seeking(
+    data: bytes, packets: Packets, wanted: Sequence[tuple[int, int]]
+) -> Iterator[tuple[int, VideoFrame]]:
+    groups: dict[int, set[int]] = defaultdict(set)
+    for pts, place in wanted:
+        groups[_start(packets, pts, place)].add(pts)
+    with av.open(io.BytesIO(data), "r", options=MEMORY_OPTIONS) as container:
+        stream = container.streams.video[0]
+        stream.thread_count = 1
+        for start in sorted(groups):
+            left = groups[start]
+            container.seek(packets[start]["pts"], stream=stream)
+            for frame in _frames_from(container, stream, packets[start]["pts"]):
+                if frame.pts in left:
+                    left.remove(frame.pts)
+                    yield frame.pts, frame
+                if not left:
+                    break
+
+
+def _frames_from(container: Any, stream: Any, first_pts: int) -> Iterator[VideoFrame]:
+    """Frames from the packet at `first_pts` on; a seek may land before it."""
+    begun = False
+    for packet in container.demux(stream):
+        begun = begun or packet.pts == first_pts
+        if begun or not packet.size:
+            yield from packet.decode()
+
+
+def _start(packets: Packets, pts: int, place: int) -> int:
+    """The keyframe to decode from: the last one at or before the packet that is not shown after it (open GOPs)."""
+    for start in range(place, -1, -1):
+        packet = packets[start]
+        if packet["keyframe"] and packet["pts"] is not None and packet["pts"] <= pts:
+            return start
+    raise ValueError(f"no keyframe comes before the frame at pts {pts}")
+
+
+class AugmentGraph:
+    """The DALI graph behind every decode head: crop, resize, mirror, normalise; on its CPU back-end.
+
+    Frames, windows and mirrors are given per view, so DALI draws nothing itself: the output depends on the input
+    alone, whatever the threads and the split into batches.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_views: int,
+        size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        threads: int,
+    ) -> None:
+        options = {"exec_dynamic": True, "prefetch_queue_depth": 1}
+        with Pipeline(batch_size=max_views, num_threads=threads, device_id=None, **options) as self._pipe:
+            video = fn.external_source(name="video", layout="FHWC", dtype=types.UINT8, ndim=4)
+            anchor = fn.external_source(name="anchor", dtype=types.FLOAT, ndim=1)
+            shape = fn.external_source(name="shape", dtype=types.FLOAT, ndim=1)
+            mirror = fn.external_source(name="mirror", dtype=types.INT32, ndim=0)
+            windows = fn.slice(video, anchor, shape, axis_names="HW")
+            frames = fn.resize(windows, size=[size, size], antialias=True)
+            clips = fn.crop_mirror_normalize(
+                frames,
+                dtype=types.FLOAT,
+                output_layout="FCHW",
+                mirror=mirror,
+                mean=[255 * value for value in mean],
+                std=[255 * value for value in std],
+            )
+            self._pipe.set_outputs(clips)
+        self._pipe.build()
+
+    def run(self, videos: Sequence[NDArray[np.uint8]], views: Sequence[View]) -> NDArray[np.float32]:
+        """Normalise clips.
+
+        Args:
+            videos: per view, (T, H, W, 3) uint8.
+            views: per view, its window and mirror.
+
+        Returns:
+            (views, T, 3, size, size) float32, a copy of its own.
+        """
+        (clips,) = self._pipe.run(
+            video=list(videos),
+            anchor=[np.array(view.anchor, np.float32) for view in views],
+            shape=[np.array(view.shape, np.float32) for view in views],
+            mirror=[np.array(view.mirror, np.int32) for view in views],
+        )
+        return np.array(clips.as_tensor())

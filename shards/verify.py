@@ -1,0 +1,157 @@
+"""Offline check of a dataset, every byte; faults are named by file, key and offset."""
+
+import tarfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from . import ledger
+from .errors import DamageError
+from .files import sha256_of
+from .index import index_bytes, read_index
+from .manifest import NAME as MANIFEST_NAME
+from .manifest import BankShard, ShardEntry
+from .reader import Dataset, ShardReader, members_of
+from .tar import Member
+
+Samples = list[tuple[str, list[Member]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is not as the dataset says."""
+
+    file: str
+    what: str
+    key: str = ""
+    offset: int | None = None
+
+    def __str__(self) -> str:
+        place = f" key {self.key}" if self.key else ""
+        place += f" offset {self.offset}" if self.offset is not None else ""
+        return f"{self.file}:{place} {self.what}"
+
+
+def verify(folder: str | Path, on_shard: Callable[[int], None] = lambda samples: None) -> list[Fault]:
+    """Check a dataset: hashes, tars, indexes, tables, crc32 of every payload, the ledger, and files that nobody lists.
+
+    Args:
+        folder: the dataset.
+        on_shard: called with the number of samples of each shard that was checked.
+
+    Returns:
+        The faults, none for a whole dataset.
+
+    Raises:
+        UsageError: no dataset there.
+        DamageError: dataset.json itself is damaged.
+    """
+    dataset = Dataset(folder)
+    faults: list[Fault] = []
+    keys: set[str] = set()
+    for shard, entry in enumerate(dataset.manifest.shards):
+        try:
+            faults += _check_shard(dataset, shard, entry, keys)
+        except (DamageError, OSError) as error:
+            faults.append(Fault(entry.uri, str(error)))
+        on_shard(entry.samples)
+    for bank in dataset.manifest.bank:
+        faults += _check_bank(dataset.folder, bank)
+    faults += _check_ledger(dataset, keys)
+    faults += _strangers(dataset)
+    dataset.close()
+    return faults
+
+
+def _check_shard(dataset: Dataset, shard: int, entry: ShardEntry, keys: set[str]) -> Iterator[Fault]:
+    tar = dataset.tar_path(shard)
+    hashes = {".tar": entry.sha256, ".idx": entry.idx_sha256, ".parquet": entry.parquet_sha256}
+    for suffix, want in hashes.items():
+        yield from _check_hash(tar.with_suffix(suffix), want)
+    reader = dataset.tar(shard)
+    if reader.bytes != entry.bytes:
+        yield Fault(entry.uri, f"must be {entry.bytes} bytes long, is {reader.bytes}", offset=reader.bytes)
+    table = dataset.shard_table(shard, ["key", "members"])
+    samples = [
+        (key, members_of(members)) for key, members in zip(*(table.column(i).to_pylist() for i in (0, 1)), strict=True)
+    ]
+    if len(samples) != entry.samples:
+        yield Fault(tar.with_suffix(".parquet").name, f"must have {entry.samples} rows, has {len(samples)}")
+    yield from _check_members(reader, samples)
+    read_index(tar.with_suffix(".idx"), reader.bytes)
+    if tar.with_suffix(".idx").read_bytes() != index_bytes(samples):
+        yield Fault(tar.with_suffix(".idx").name, "is not the index of the samples in its table")
+    yield from _check_archive(tar, samples)
+    for key, _ in samples:
+        if key in keys:
+            yield Fault(entry.uri, "is in the dataset twice", key)
+        keys.add(key)
+
+
+def _check_members(reader: ShardReader, samples: Samples) -> Iterator[Fault]:
+    for key, members in samples:
+        for member in members:
+            try:
+                reader.read(key, member)
+            except DamageError as error:
+                yield Fault(reader.path.name, str(error), key, member.offset)
+
+
+def _check_archive(tar: Path, samples: Samples) -> Iterator[Fault]:
+    """The tar read as a tar must hold the same files at the same places."""
+    want = [(f"{key}.{m.ext}", m.offset, m.size) for key, members in samples for m in members]
+    got = []
+    try:
+        with tarfile.open(tar, "r:") as archive:
+            got = [(info.name, info.offset_data, info.size) for info in archive]
+    except tarfile.TarError as error:
+        yield Fault(tar.name, f"does not read as a tar: {error}")
+    for expected, found in zip(want, got, strict=False):
+        if expected != found:
+            yield Fault(tar.name, f"must hold {expected[0]} there, holds {found[0]}", expected[0][:16], expected[1])
+            return
+    if len(want) != len(got):
+        yield Fault(tar.name, f"must hold {len(want)} files, holds {len(got)}")
+
+
+def _check_hash(path: Path, want: str) -> Iterator[Fault]:
+    if not path.is_file():
+        yield Fault(path.name, "is missing")
+    elif (got := sha256_of(path)) != want:
+        yield Fault(path.name, f"must have sha256 {want}, has {got}")
+
+
+def _check_bank(folder: Path, bank: BankShard) -> Iterator[Fault]:
+    tar = folder / bank.uri
+    yield from _check_hash(tar, bank.sha256)
+    yield from _check_hash(tar.with_suffix(".idx"), bank.idx_sha256)
+
+
+def _check_ledger(dataset: Dataset, keys: set[str]) -> Iterator[Fault]:
+    path = dataset.folder / ledger.NAME
+    yield from _check_hash(path, dataset.manifest.ledger_sha256)
+    try:
+        rows = ledger.read_ledger(dataset.folder)
+    except (OSError, pa.ArrowInvalid) as error:
+        yield Fault(ledger.NAME, f"does not read: {error}")
+        return
+    ids = rows.column("input_id").to_pylist()
+    if len(set(ids)) != len(ids):
+        yield Fault(ledger.NAME, "names an input twice")
+    clips = [clip for clips in rows.column("clips").to_pylist() for clip in clips if clip["status"] == "ok"]
+    for key in {clip["key"] for clip in clips} ^ keys:
+        yield Fault(ledger.NAME, "is in the shards or in the ledger, not in both", key)
+
+
+def _strangers(dataset: Dataset) -> Iterator[Fault]:
+    """Files beside the listed ones; a dataset holds what its manifest lists and nothing else."""
+    tars = [s.uri for s in dataset.manifest.shards] + [s.uri for s in dataset.manifest.bank]
+    listed = {MANIFEST_NAME, ledger.NAME}
+    for tar in tars:
+        listed |= {tar, tar.removesuffix(".tar") + ".idx", tar.removesuffix(".tar") + ".parquet"}
+    for path in sorted(dataset.folder.rglob("*")):
+        relative = path.relative_to(dataset.folder).as_posix()
+        if path.is_file() and relative not in listed and not relative.startswith("features/"):
+            yield Fault(relative, "is not listed in dataset.json")
