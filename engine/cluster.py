@@ -28,7 +28,8 @@ def ray_session(address: str | None, workers: int) -> Iterator[int]:
     if not joined:
         options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
         if address is None:
-            options |= {"num_cpus": workers or None, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+            # "local" by name: without it Ray would join whatever RAY_ADDRESS points to
+            options |= {"address": "local", "num_cpus": workers or None, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
         else:
             options["address"] = address
         try:

@@ -59,12 +59,14 @@ def ingest(config: IngestConfig) -> int:
 def _decode_cost(folder: Path) -> str:
     """What eight sparse frames of a clip cost in the form that was written, on one core."""
     dataset = Dataset(folder)
-    rows = dataset.shard_table(0, ["key", "members", "frames", "rotation"]).slice(0, COST_CLIPS).to_pylist()
+    rows = dataset.shard_table(0, ["key", "members", "frames", "codec", "rotation"]).slice(0, COST_CLIPS).to_pylist()
     start = time.process_time()
     for number, row in enumerate(rows):
         data = dataset.tar(0).read(row["key"], members_of(row["members"])[0])
         indices = segment_frames(row["frames"], COST_FRAMES, np.full(COST_FRAMES, 0.5))
-        decode_frames(data, dataset.packets(SampleRef(0, number)), indices, row["rotation"])
+        decode_frames(
+            data, dataset.packets(SampleRef(0, number)), indices, codec=row["codec"], rotation=row["rotation"]
+        )
     seconds = time.process_time() - start
     dataset.close()
     return f"{1000 * seconds / len(rows):.1f} ms of CPU for {COST_FRAMES} sparse frames of a clip ({len(rows)} tried)"

@@ -19,7 +19,9 @@ Packets = Sequence[dict[str, Any]]
 MEMORY_OPTIONS = {key: value for key, value in SAFE_OPTIONS.items() if key != "protocol_whitelist"}  # bytes, no files
 
 
-def decode_frames(data: bytes, packets: Packets, indices: NDArray[np.int64], rotation: int) -> NDArray[np.uint8]:
+def decode_frames(
+    data: bytes, packets: Packets, indices: NDArray[np.int64], *, codec: str, rotation: int
+) -> NDArray[np.uint8]:
     """Decode single frames of a video, upright.
 
     Only the packets from the keyframe before a wanted frame up to that frame are decoded; in an all-intra video those
@@ -29,6 +31,7 @@ def decode_frames(data: bytes, packets: Packets, indices: NDArray[np.int64], rot
         data: the whole video file.
         packets: its packet table, in decode order (`shards.schema.PACKET`).
         indices: (T,) frames wanted, by their place in display order; repeats allowed.
+        codec: FFmpeg's name of the decoder.
         rotation: degrees clockwise that turn a frame upright.
 
     Returns:
@@ -40,7 +43,7 @@ def decode_frames(data: bytes, packets: Packets, indices: NDArray[np.int64], rot
     shown = sorted((packet["pts"], place) for place, packet in enumerate(packets) if packet["pts"] is not None)
     wanted = [shown[int(index)] for index in indices]
     found: dict[int, NDArray[np.uint8]] = {}
-    if packets[0]["offset"] >= 0 and all(packet["keyframe"] for packet in packets):
+    if codec == "mjpeg" and all(packet["offset"] >= 0 for packet in packets):
         frames = _decode_intra(data, packets, wanted)
     else:
         frames = _decode_seeking(data, packets, wanted)
@@ -56,12 +59,7 @@ def decode_frames(data: bytes, packets: Packets, indices: NDArray[np.int64], rot
 
 
 def _decode_intra(data: bytes, packets: Packets, wanted: Sequence[tuple[int, int]]) -> Iterator[tuple[int, VideoFrame]]:
-    """Each wanted packet on its own, by its offset; the container is opened for the codec's parameters alone."""
-    with av.open(io.BytesIO(data), "r", options=MEMORY_OPTIONS) as container:
-        stream = container.streams.video[0]
-        if stream.codec_context.name != "mjpeg":  # others need parameter sets that live in the container
-            yield from _decode_seeking(data, packets, wanted)
-            return
+    """Each wanted picture on its own, by its offset, without the container: a JPEG carries all that it needs."""
     decoder = VideoCodecContext.create("mjpeg", "r")
     assert isinstance(decoder, VideoCodecContext)
     decoder.thread_count = 1

@@ -28,7 +28,7 @@ from .decode import AugmentGraph, decode_frames
 from .sampling import View, make_views
 
 COLUMNS = ["key", "members", "labels", "action_id", "split", "caption", "frames", "width", "height"]
-COLUMNS += ["pixel_aspect", "rotation"]
+COLUMNS += ["pixel_aspect", "rotation", "codec"]
 STATE_KEYS = ("seed", "epoch", "position", "window_shards", "global_batch", "dataset", "order_version")
 
 
@@ -208,7 +208,7 @@ class ClipLoader:
             data = tar.read(sample.key, video)
             packets = self._dataset.packets(sample.ref)
             indices = np.concatenate([view.frames for view in views])
-            frames = decode_frames(data, packets, indices, sample.row["rotation"])
+            frames = decode_frames(data, packets, indices, codec=sample.row["codec"], rotation=sample.row["rotation"])
         except (DamageError, FFmpegError, ValueError, IndexError) as error:
             if self.config.quarantine is not None:
                 line = {"shard": tar.path.name, "key": sample.key, "offset": video.offset, "error": str(error)}

@@ -120,6 +120,7 @@ def _rotation(path: str) -> int:
 
 def _walk(container: InputContainer, stream: VideoStream, *, decode: bool) -> tuple[int, str]:
     """Read every packet, decode every frame when asked; returns how many frames there are and the stream hash."""
+    stream.codec_context.options = {"err_detect": "explode"}  # else FFmpeg paints over what does not decode
     digest = hashlib.blake2b(digest_size=16)
     packets, discarded, frames, end_seconds = 0, 0, 0, 0.0
     try:

@@ -70,7 +70,9 @@ class Sandbox:
             self._child = None
 
     def _start(self) -> subprocess.Popen[bytes]:
-        if self._child is None or self._child.poll() is not None:
+        if self._child is not None and self._child.poll() is not None:
+            self.close()
+        if self._child is None:
             # Not `-m`: that would make a second copy of this module, whose MediaError nobody else raises.
             program = f"from {__name__} import _serve; _serve({self._cpu_seconds}, {self._memory_mb})"
             command = [sys.executable, "-c", program]

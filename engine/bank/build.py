@@ -1,6 +1,7 @@
 """Records of (action, text, source) and a label list → a Parquet bank."""
 
 import json
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from ..sources import read_records
 from .actions import canonical_name
 
 RULES = "safe"
+_SENTENCE_END = re.compile(r"[.!?](?=\s|$)")
 
 
 @dataclass(slots=True)
@@ -149,6 +151,5 @@ def _write(out: Path, entries: dict[str, _Entry]) -> int:
 
 
 def count_sentences(text: str) -> int:
-    """Runs of text that end in a full stop, question or exclamation mark; at least 1."""
-    ends = sum(a in ".!?" and (b.isspace() or not b) for a, b in zip(text, [*text[1:], ""], strict=True))
-    return max(1, ends + (text[-1] not in ".!?"))
+    """Runs of a non-empty text that end in a full stop, question or exclamation mark, or with the text."""
+    return len(_SENTENCE_END.findall(text)) + (text[-1:] not in ".!?")

@@ -1,0 +1,135 @@
+"""Probing runs in a limited child process: it measures good videos and says what is wrong with the others."""
+
+from pathlib import Path
+
+import pytest
+from reelmill.engine.sandbox import MediaError, Sandbox
+
+
+@pytest.fixture(scope="module")
+def sandbox():
+    sandbox = Sandbox(cpu_seconds=60, memory_mb=4096)
+    yield sandbox
+    sandbox.close()
+
+
+def probe(sandbox: Sandbox, path: Path, validate: str = "decode") -> dict:
+    return sandbox.call("probe", path=str(path), validate=validate)
+
+
+def test_a_good_video_is_measured(sandbox, media, tmp_path):
+    facts = probe(sandbox, media.video(tmp_path / "a.mp4", frames=30, fps=15))
+    assert (facts["codec"], facts["width"], facts["height"], facts["frames"]) == ("h264", 96, 64, 30)
+    assert (facts["fps"], facts["duration_seconds"], facts["pixel_aspect"]) == (15.0, 2.0, 1.0)
+    assert facts["bytes"] == (tmp_path / "a.mp4").stat().st_size
+
+
+@pytest.mark.parametrize("rotation", [0, 90, 180, 270])
+@pytest.mark.parametrize("validate", ["none", "packets", "decode"])
+def test_rotation_is_the_clockwise_turn(sandbox, media, tmp_path, rotation, validate):
+    path = media.video(tmp_path / "a.mp4", frames=4, rotation=rotation)
+    assert probe(sandbox, path, validate)["rotation"] == rotation
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec"),
+    [(".mp4", "libx264"), (".mov", "mpeg4"), (".mkv", "libx265"), (".webm", "libvpx-vp9"), (".avi", "mjpeg")],
+)
+def test_packets_are_found_at_their_bytes(sandbox, media, tmp_path, suffix, codec):
+    path = media.video(tmp_path / f"a{suffix}", codec=codec, frames=20)
+    facts = probe(sandbox, path)
+    packets = sandbox.call("packet_table", path=str(path), frames=facts["frames"])
+    assert facts["frames"] == 20
+    assert sum(packet["pts"] is not None for packet in packets) == 20
+    assert packets[0]["keyframe"]
+    size = path.stat().st_size
+    assert all(0 < packet["offset"] < packet["offset"] + packet["size"] <= size for packet in packets)
+
+
+def test_the_stream_hash_outlives_a_remux_and_the_content_hash_does_not(sandbox, media, tmp_path):
+    path = media.video(tmp_path / "a.mp4")
+    before = probe(sandbox, path)
+    sandbox.call("remux", path=str(path), out=str(tmp_path / "b.mkv"))
+    after = probe(sandbox, tmp_path / "b.mkv")
+    assert after["stream_hash"] == before["stream_hash"]
+    assert after["sha256"] != before["sha256"]
+
+
+def bad_files(folder: Path, media) -> dict[str, Path]:
+    good = media.video(folder / "good.mkv", frames=60).read_bytes()
+    damaged = bytearray(media.video(folder / "good.mp4", frames=60).read_bytes())
+    for place in range(len(damaged) // 4, len(damaged) // 2, 7):  # the header comes last in these
+        damaged[place] ^= 0xA5
+    playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:9,\n{folder / 'good.mp4'}\n"
+    contents = {
+        "text": b"not a video\n" * 50,
+        "empty": b"",
+        "playlist": playlist.encode(),
+        "cut": good[: len(good) // 2],
+        "damaged": bytes(damaged),
+        "header": good[:100],
+    }
+    files = {}
+    for name, content in contents.items():
+        files[name] = folder / f"{name}.mp4"
+        files[name].write_bytes(content)
+    files["sound"] = media.audio(folder / "sound.mp4")
+    files["missing"] = folder / "missing.mp4"
+    files["folder"] = folder
+    return files
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("text", "not_video: no video container that FFmpeg knows"),
+        ("empty", "empty: 0 bytes"),
+        ("playlist", "not_video: "),  # FFmpeg would follow it to other files and hosts
+        ("cut", r"damaged: cut short: the header promises 5\.\d+ s, the packets end at "),
+        ("damaged", r"damaged: video packet \d+ does not decode"),
+        ("header", "(damaged|not_video|no_video_stream): "),
+        ("sound", "no_video_stream: holds audio only"),
+        ("missing", "missing: no such file"),
+        ("folder", "unreadable: Is a directory"),
+    ],
+)
+def test_a_bad_file_says_what_is_wrong(sandbox, media, tmp_path, name, message):
+    with pytest.raises(MediaError, match=message):
+        probe(sandbox, bad_files(tmp_path, media)[name])
+
+
+def test_the_real_clips(sandbox, real_videos):
+    frames = {name: probe(sandbox, real_videos / name)["frames"] for name in ("bikes.mp4", "pancake.mkv", "rot90.mov")}
+    assert frames == {"bikes.mp4": 250, "pancake.mkv": 310, "rot90.mov": 3}
+    assert probe(sandbox, real_videos / "rot90.mov")["rotation"] == 90
+    with pytest.raises(MediaError, match="damaged: video packet 30 does not decode"):
+        probe(sandbox, real_videos / "corrupted.mp4")
+
+
+def test_a_video_that_needs_too_much_cpu_is_given_up_and_the_next_one_is_not(media, tmp_path):
+    long = media.video(tmp_path / "long.mp4", frames=400, width=1280, height=720, options={"preset": "ultrafast"})
+    short = media.video(tmp_path / "short.mp4", frames=4)
+    sandbox = Sandbox(cpu_seconds=1, memory_mb=4096)
+    with pytest.raises(MediaError, match="limit: took more than 1 s of CPU time"):
+        sandbox.call("to_intra", path=str(long), out=str(tmp_path / "o.mkv"), short_side=720)
+    assert probe(sandbox, short)["frames"] == 4
+    sandbox.close()
+
+
+def test_a_child_that_dies_is_told_and_replaced(media, tmp_path):
+    path = media.video(tmp_path / "a.mp4", frames=4)
+    sandbox = Sandbox(cpu_seconds=60, memory_mb=4096)
+    probe(sandbox, path)
+    assert sandbox._child is not None
+    sandbox._child.kill()
+    sandbox._child.wait()
+    assert probe(sandbox, path)["frames"] == 4
+    sandbox.close()
+
+
+def test_a_decoder_without_memory_is_told(media, tmp_path):
+    path = media.video(tmp_path / "a.mp4", frames=4, width=4096, height=4096, options={"preset": "ultrafast"})
+    sandbox = Sandbox(cpu_seconds=60, memory_mb=300)
+    with pytest.raises(MediaError, match=r"(limit|crashed|damaged|not_video): "):
+        probe(sandbox, path)
+    sandbox.close()
