@@ -29,7 +29,12 @@ def ray_session(address: str | None, workers: int) -> Iterator[int]:
         options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
         if address is None:
             # "local" by name: without it Ray would join whatever RAY_ADDRESS points to
-            options |= {"address": "local", "num_cpus": workers or None, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+            options |= {
+                "address": "local",
+                "num_cpus": workers or None,
+                "include_dashboard": False,
+                "_node_ip_address": "127.0.0.1",
+            }
         else:
             options["address"] = address
         try:

@@ -18,6 +18,7 @@ from ..shards.files import make_folder, sha256_of, write_atomic
 from ..shards.ledger import Clip, LedgerRow
 from ..shards.manifest import NAME as MANIFEST_NAME
 from ..shards.manifest import BankShard, Generation, Manifest, ShardEntry, hash_json, write_manifest
+from .bank.actions import canonical_name
 from .bank.shard import write_bank_tars
 from .cluster import ray_session, run_tasks
 from .config import IngestConfig, Validate
@@ -56,12 +57,12 @@ def ingest(config: IngestConfig) -> IngestResult:
     spans = next((row for row in inputs.rows if row.start_seconds is not None or row.end_seconds is not None), None)
     if spans is not None and config.preset == "archive":
         raise UsageError(f"preset must be train-cpu to cut spans, got archive (input {spans.input_id!r} has a span)")
-    bank = Bank.open(config.bank) if config.bank is not None else None
+    actions = _known_actions(inputs.rows, Bank.open(config.bank)) if config.bank is not None else None
     with ray_session(config.address, config.workers) as at_a_time:
         facts = _probe_all(inputs.rows, config, at_a_time)
-        plan = make_plan(inputs.rows, facts, config, bank)
-        written = _write_all(plan, config, bank, at_a_time)
-    bank_shards = write_bank_tars(config.bank, config.out) if config.bank is not None else []
+        plan = make_plan(inputs.rows, facts, config, actions)
+        written = _write_all(plan, config, actions, at_a_time)
+    bank_shards = [] if config.bank is None else write_bank_tars(config.bank, config.out, spellings=actions or {})
     return _commit(inputs, plan, written, bank_shards, config)
 
 
@@ -75,6 +76,16 @@ def _check_out(config: IngestConfig) -> None:
             raise UsageError(f"out must be a new or empty folder, but {out} holds {strangers or ['shards']}")
     elif out.exists():
         raise UsageError(f"out must be a folder, but {out} is a file")
+
+
+def _known_actions(rows: Sequence[InputRow], bank: Bank) -> dict[str, int]:
+    """Every label of the input that the bank knows, as it is spelled or by its canonical name → its action id."""
+    names = {label: (label, canonical_name(label)) for row in rows for label in row.labels}
+    return {
+        label: bank.find(known).action_id
+        for label, spellings in names.items()
+        if (known := next((name for name in spellings if name in bank), None)) is not None
+    }
 
 
 def _probe_all(rows: Sequence[InputRow], config: IngestConfig, at_a_time: int) -> list[dict[str, Any]]:
@@ -104,9 +115,9 @@ def _sandbox(limits: tuple[int, int]) -> Sandbox:
     return _sandboxes.setdefault(limits, Sandbox(*limits))
 
 
-def _write_all(plan: Plan, config: IngestConfig, bank: Bank | None, at_a_time: int) -> list[WrittenShard]:
+def _write_all(plan: Plan, config: IngestConfig, actions: dict[str, int] | None, at_a_time: int) -> list[WrittenShard]:
     """Write every shard that an earlier run of the same plan has not committed yet."""
-    done_folder = _open_work(plan, config, bank)
+    done_folder = _open_work(plan, config, actions)
     done = {number: _recall(done_folder, number) for number in range(len(plan.shards))}
     todo = [number for number, shard in done.items() if shard is None]
     with console.progress(plan.samples, "write", "samples") as shown:
@@ -114,17 +125,16 @@ def _write_all(plan: Plan, config: IngestConfig, bank: Bank | None, at_a_time: i
         arguments = []
         for number in todo:
             labels = {label for sample in plan.shards[number] for label in sample.row.labels}
-            ids = {label: bank.find(label).action_id for label in labels} if bank is not None else None
+            ids = None if actions is None else {label: actions[label] for label in labels}
             arguments.append((plan.shards[number], number, config, ids, done_folder))
         results = run_tasks(_write_task, arguments, at_a_time, lambda shard: shown.update(len(shard.ledger)))
     done |= dict(zip(todo, results, strict=True))
     return [shard for shard in done.values() if shard is not None]
 
 
-def _open_work(plan: Plan, config: IngestConfig, bank: Bank | None) -> Path:
+def _open_work(plan: Plan, config: IngestConfig, actions: dict[str, int] | None) -> Path:
     """The folder of notes on committed shards; emptied when they belong to another plan."""
     work = config.out / WORK
-    actions = [action.action_id for action in bank.actions] if bank is not None else []
     plan_hash = hash_json([_config_record(config), actions, [[asdict(s) for s in shard] for shard in plan.shards]])
     note = work / "plan.json"
     if note.is_file() and (not config.resume or json.loads(note.read_bytes()) != plan_hash):

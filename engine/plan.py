@@ -1,6 +1,6 @@
 """Input rows + probe facts + config → samples and shards. Pure and deterministic: no files, no clock, no Ray."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +44,10 @@ class Plan:
 
 
 def make_plan(
-    rows: Sequence[InputRow], facts: Sequence[Mapping[str, Any]], config: IngestConfig, known_labels: object = None
+    rows: Sequence[InputRow],
+    facts: Sequence[Mapping[str, Any]],
+    config: IngestConfig,
+    known_labels: Container[str] | None = None,
 ) -> Plan:
     """Decide for every input what becomes of it, and cut the rest into shards in input order.
 
@@ -52,7 +55,7 @@ def make_plan(
         rows: the inputs.
         facts: for each row what `probe` found, or {"reason", "detail"} where it failed.
         config: the job's options.
-        known_labels: a container of the bank's names (`Bank`), or None to take every label.
+        known_labels: labels that are actions of the bank, or None to take every label.
 
     Returns:
         Shards of at most `shard_mb` by estimate (a sample larger than that has a shard of its own).
@@ -61,7 +64,7 @@ def make_plan(
     samples: list[SamplePlan] = []
     first_with: dict[object, InputRow] = {}
     for row, found in zip(rows, facts, strict=True):
-        unknown = [label for label in row.labels if known_labels is not None and label not in known_labels]  # type: ignore[operator]
+        unknown = [label for label in row.labels if known_labels is not None and label not in known_labels]
         if "reason" in found:
             rejected.append(_reject(row, "failed", found["reason"], found["detail"]))
         elif unknown:

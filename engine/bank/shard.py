@@ -1,5 +1,7 @@
 """A Parquet bank as WebDataset tars: one sample per action, its block of texts as json."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -12,8 +14,13 @@ from ...shards.tar import TarWriter
 SHARD_BYTES = 256_000_000
 
 
-def write_bank_tars(bank: Path, dataset: Path) -> list[BankShard]:
+def write_bank_tars(bank: Path, dataset: Path, *, spellings: Mapping[str, int]) -> list[BankShard]:
     """Write a bank into a dataset's folder as bank/000000.tar …; actions in the bank's order.
+
+    Args:
+        bank: a Parquet bank.
+        dataset: the folder of the dataset.
+        spellings: the dataset's labels → action id; they become aliases, so that the carried bank finds them.
 
     Raises:
         StorageError: the disk refused.
@@ -26,6 +33,8 @@ def write_bank_tars(bank: Path, dataset: Path) -> list[BankShard]:
         rows = sources.slice(first, action.descriptions)
         first += action.descriptions
         texts, origins = rows.column("text").to_pylist(), rows.column("source").to_pylist()
+        aliases = set(action.aliases) | {label for label, number in spellings.items() if number == action.action_id}
+        action = replace(action, aliases=tuple(sorted(aliases)))
         blocks.append((f"{action.action_id:016x}", block_bytes(action, texts, origins)))
     shards: list[BankShard] = []
     while blocks:

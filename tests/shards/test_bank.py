@@ -49,7 +49,7 @@ def test_an_unknown_name_is_told_with_the_nearest(folder):
 
 def test_the_same_bank_comes_out_of_tars(folder, tmp_path):
     dataset = tmp_path / "dataset"
-    shards = write_bank_tars(folder, dataset)
+    shards = write_bank_tars(folder, dataset, spellings={})
     write_manifest(dataset, Manifest([], [], "", {}, bank=shards))
     tars, parquet = Bank.open(dataset), Bank.open(folder)
     assert tars.actions == parquet.actions
@@ -77,7 +77,7 @@ def test_damage_is_told(folder, name):
 
 def test_a_bank_tar_with_something_else_in_it_is_refused(folder, tmp_path):
     dataset = tmp_path / "dataset"
-    shards = write_bank_tars(folder, dataset)
+    shards = write_bank_tars(folder, dataset, spellings={})
     write_manifest(dataset, Manifest([], [], "", {}, bank=shards))
     (dataset / shards[0].uri).write_bytes(b"not a tar" * 100)
     with pytest.raises(DamageError, match="is not a bank tar"):

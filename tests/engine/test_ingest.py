@@ -1,0 +1,202 @@
+"""Whole ingests on a real Ray: formats, ledger, determinism, resume, and every kind of bad input."""
+
+import gc
+import json
+import os
+import shutil
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import wds2idx
+import webdataset as wds
+from nvidia.dali import Pipeline, fn
+from reelmill.engine.bank.build import build_bank
+from reelmill.engine.config import BankBuildConfig, IngestConfig
+from reelmill.engine.ingest import ingest
+from reelmill.shards.bank import Bank
+from reelmill.shards.errors import StorageError, UsageError
+from reelmill.shards.ledger import read_ledger
+from reelmill.shards.reader import Dataset
+from reelmill.shards.verify import verify
+
+pytestmark = pytest.mark.usefixtures("local_ray")
+
+
+def ledger_of(folder: Path) -> dict[str, tuple[str, str]]:
+    return {row["input_id"]: (row["status"], row["reason"]) for row in read_ledger(folder).to_pylist()}
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def manifest_of(folder: Path, rows: list[dict]) -> Path:
+    path = folder / "videos.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_the_real_clips_as_they_are(real_videos, tmp_path):
+    result = ingest(IngestConfig(input=real_videos, out=tmp_path / "out", preset="archive"))
+    assert verify(tmp_path / "out") == []
+    assert result.counts == {"ok": 4, "duplicate": 0, "filtered": 0, "failed": 1}
+    assert ledger_of(tmp_path / "out")["corrupted.mp4"] == ("failed", "damaged")
+    dataset = Dataset(tmp_path / "out")
+    assert dataset.table(["source", "frames", "rotation"]).to_pylist() == [
+        {"source": "bikes.mp4", "frames": 250, "rotation": 0},
+        {"source": "mm_demo.mp4", "frames": 280, "rotation": 0},
+        {"source": "pancake.mkv", "frames": 310, "rotation": 0},
+        {"source": "rot90.mov", "frames": 3, "rotation": 90},
+    ]
+
+
+@pytest.mark.filterwarnings("ignore:Exception ignored in")  # webdataset leaves its file to the garbage collector
+def test_webdataset_dali_and_wds2idx_agree_on_the_shards(small_videos, tmp_path):
+    ingest(IngestConfig(input=small_videos, out=tmp_path / "out", preset="archive"))
+    tar, idx = tmp_path / "out/shards/000000.tar", tmp_path / "out/shards/000000.idx"
+    rows = Dataset(tmp_path / "out").table(["key", "source", "labels"]).to_pylist()
+
+    samples = list(wds.WebDataset(str(tar), shardshuffle=False))
+    gc.collect()
+    assert [s["__key__"] for s in samples] == [row["key"] for row in rows]
+    assert json.loads(samples[0]["json"])["labels"] == rows[0]["labels"]
+
+    with wds2idx.IndexCreator(str(tar), str(tmp_path / "theirs.idx"), verbose=False) as creator:
+        creator.create_index()
+    assert idx.read_bytes() == (tmp_path / "theirs.idx").read_bytes()
+
+    with Pipeline(batch_size=len(rows), num_threads=1, device_id=None) as pipe:
+        pipe.set_outputs(fn.readers.webdataset(paths=[str(tar)], index_paths=[str(idx)], ext=["mp4"]))
+    pipe.build()
+    (read,) = pipe.run()
+    for number, row in enumerate(rows):
+        assert bytes(read.at(number)) == samples[number]["mp4"] == (small_videos / row["source"]).read_bytes()
+
+
+def test_bytes_do_not_depend_on_workers(small_videos, small_dataset, tmp_path):
+    options = {"input": small_videos, "preset": "train-cpu", "short_side": 64, "shard_mb": 1}
+    ingest(IngestConfig(out=tmp_path / "out", workers=1, **options))
+    assert files_of(tmp_path / "out") == files_of(small_dataset)
+
+
+@pytest.mark.filterwarnings("ignore:Exception ignored in")
+def test_labels_captions_and_further_columns_reach_the_sample(media, tmp_path):
+    media.video(tmp_path / "a.mp4", frames=6)
+    row = {"path": "a.mp4", "id": "one", "label": ["Jumping", "run"], "caption": "a jump", "split": "val", "view": 3}
+    ingest(IngestConfig(input=manifest_of(tmp_path, [row]), out=tmp_path / "out"))
+    (sample,) = wds.WebDataset(str(tmp_path / "out/shards/000000.tar"), shardshuffle=False)
+    gc.collect()
+    sidecar = json.loads(sample["json"])
+    assert (sidecar["labels"], sidecar["split"], sidecar["extra"]) == (["Jumping", "run"], "val", {"view": 3})
+    assert sample["txt"] == b"a jump"
+    assert Dataset(tmp_path / "out").manifest.classes == ["Jumping", "run"]
+
+
+def test_every_bad_input_is_a_ledger_row_and_nothing_is_lost(media, tmp_path):
+    videos = tmp_path / "videos"
+    good = media.video(videos / "good.mp4", frames=6)
+    shutil.copy(good, videos / "twin.mp4")
+    (videos / "text.mp4").write_text("not a video\n" * 40)
+    (videos / "empty.mp4").touch()
+    media.audio(videos / "sound.mp4")
+    rows = [{"path": f"videos/{name}.mp4", "id": name} for name in ("good", "twin", "text", "empty", "sound", "gone")]
+    result = ingest(IngestConfig(input=manifest_of(tmp_path, rows), out=tmp_path / "out"))
+    assert ledger_of(tmp_path / "out") == {
+        "good": ("ok", ""),
+        "twin": ("duplicate", "exact"),
+        "text": ("failed", "not_video"),
+        "empty": ("failed", "empty"),
+        "sound": ("failed", "no_video_stream"),
+        "gone": ("failed", "missing"),
+    }
+    assert result.counts == Counter(ok=1, duplicate=1, filtered=0, failed=4)
+    assert verify(tmp_path / "out") == []
+
+
+def test_an_ingest_without_any_good_video_still_says_why(tmp_path):
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos/empty.mp4").touch()
+    ingest(IngestConfig(input=tmp_path / "videos", out=tmp_path / "out"))
+    assert ledger_of(tmp_path / "out") == {"empty.mp4": ("failed", "empty")}
+    assert verify(tmp_path / "out") == []
+
+
+def bank_of(folder: Path, actions: list[str]) -> Path:
+    records = folder / "records.jsonl"
+    records.write_text("".join(json.dumps({"action": a, "text": f"they {a}"}) + "\n" for a in actions))
+    build_bank(BankBuildConfig(records=records, out=folder / "bank"))
+    return folder / "bank"
+
+
+def test_a_bank_travels_with_the_dataset_and_an_unknown_label_is_told(media, tmp_path):
+    for label in ("jumping", "fly"):
+        media.video(tmp_path / "videos" / label / "a.mp4", frames=6, tint=len(label))
+    bank = bank_of(tmp_path, ["jump", "run"])
+    ingest(IngestConfig(input=tmp_path / "videos", out=tmp_path / "out", bank=bank))
+    assert ledger_of(tmp_path / "out")["fly/a.mp4"] == ("failed", "unknown_label")
+    carried = Bank.open(tmp_path / "out")
+    assert [action.canonical for action in carried.actions] == ["jump", "run"]
+    assert carried.find("jumping") == carried.find("jump")  # the dataset's own spelling
+    assert Dataset(tmp_path / "out").table(["action_id"]).to_pylist() == [{"action_id": carried.find("jump").action_id}]
+    assert verify(tmp_path / "out") == []
+
+
+def test_spans_are_cut_by_a_preset_that_encodes(media, tmp_path):
+    media.video(tmp_path / "a.mp4", frames=24, fps=12)
+    rows = [
+        {"path": "a.mp4", "id": "first", "start_seconds": 0, "end_seconds": 1},
+        {"path": "a.mp4", "id": "late", "start_seconds": 9},
+    ]
+    manifest = manifest_of(tmp_path, rows)
+    ingest(IngestConfig(input=manifest, out=tmp_path / "out", preset="train-cpu"))
+    assert Dataset(tmp_path / "out").table(["frames", "end_seconds"]).to_pylist() == [
+        {"frames": 12, "end_seconds": 1.0}
+    ]
+    assert ledger_of(tmp_path / "out")["late"] == ("filtered", "span")
+    with pytest.raises(UsageError, match=r"preset must be train-cpu to cut spans, got archive \(input 'first'"):
+        ingest(IngestConfig(input=manifest, out=tmp_path / "other"))
+
+
+def test_an_output_folder_that_holds_something_else_is_left_alone(small_videos, small_dataset, tmp_path):
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(UsageError, match=r"out must be a new or empty folder, but .* holds \['thesis.txt'\]"):
+        ingest(IngestConfig(input=small_videos, out=tmp_path))
+    assert (tmp_path / "thesis.txt").read_text() == "precious"
+    with pytest.raises(UsageError, match="already holds a dataset"):
+        ingest(IngestConfig(input=small_videos, out=small_dataset))
+    with pytest.raises(UsageError, match=r"out must be a folder, but .*thesis.txt is a file"):
+        ingest(IngestConfig(input=small_videos, out=tmp_path / "thesis.txt"))
+
+
+def test_a_full_disk_is_one_error_and_the_job_goes_on_where_it_stood(media, small_disk, tmp_path):
+    for number in range(6):
+        path = media.video(tmp_path / f"videos/{number}.mp4", frames=4, tint=number)
+        path.write_bytes(path.read_bytes() + os.urandom(600_000))  # trailing bytes that no decoder reads
+    config = IngestConfig(input=tmp_path / "videos", out=small_disk / "out", shard_mb=1)
+    with pytest.raises(StorageError, match=r"cannot write .*: No space left on device; .* run again"):
+        ingest(config)
+    assert not (small_disk / "out/dataset.json").exists()
+    subprocess.run(["mount", "-o", "remount,size=32m", str(small_disk)], check=True)
+    written = sorted(p.name for p in (small_disk / "out/shards").glob("*.tar"))
+    times = {name: (small_disk / "out/shards" / name).stat().st_mtime_ns for name in written}
+    result = ingest(config)
+    assert result.counts["ok"] == 6
+    assert verify(small_disk / "out") == []
+    done = {name for name in written if (small_disk / "out/shards" / name).stat().st_mtime_ns == times[name]}
+    assert done == set(written)  # what was committed is not written again
+    ingest(IngestConfig(input=tmp_path / "videos", out=tmp_path / "fresh", shard_mb=1))
+    assert files_of(tmp_path / "fresh") == files_of(small_disk / "out")
+
+
+def test_leftovers_of_another_plan_are_not_mixed_in(media, tmp_path):
+    media.video(tmp_path / "videos/a.mp4", frames=4)
+    out = tmp_path / "out"
+    (out / ".work/done").mkdir(parents=True)
+    (out / ".work/plan.json").write_text('"another"')
+    (out / ".work/done/000000.json").write_text("{}")
+    (out / "shards").mkdir()
+    (out / "shards/000007.tar").write_bytes(b"old")
+    ingest(IngestConfig(input=tmp_path / "videos", out=out))
+    assert verify(out) == []
