@@ -22,10 +22,10 @@ COMMANDS = {
     "bank build": ("reelmill.engine.commands", "bank_build"),
     "train": ("reelmill.train.commands", "train"),
     "eval": ("reelmill.train.commands", "evaluate"),
-    "bench kernels": ("reelmill.benchmarks.commands", "kernels"),
-    "bench ingest": ("reelmill.benchmarks.commands", "ingest"),
-    "bench load": ("reelmill.benchmarks.commands", "load"),
-    "bench bank": ("reelmill.benchmarks.commands", "bank"),
+    "bench kernels": ("reelmill.benchmarks.kernels", "bench_kernels"),
+    "bench ingest": ("reelmill.benchmarks.ingest", "bench_ingest"),
+    "bench load": ("reelmill.benchmarks.load", "bench_load"),
+    "bench bank": ("reelmill.benchmarks.bank", "bench_bank"),
     "doctor": ("reelmill.engine.commands", "doctor"),
 }
 HELP = """usage: reelmill COMMAND [arguments]    (each command has its own --help)

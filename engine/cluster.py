@@ -7,6 +7,8 @@ from typing import Any
 
 from ..shards.errors import ReelmillError, UsageError
 
+START_TRIES = 3
+
 
 @contextmanager
 def ray_session(address: str | None, workers: int) -> Iterator[int]:
@@ -26,28 +28,36 @@ def ray_session(address: str | None, workers: int) -> Iterator[int]:
 
     joined = ray.is_initialized()
     if not joined:
-        options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
-        if address is None:
-            # "local" by name: without it Ray would join whatever RAY_ADDRESS points to
-            options |= {
-                "address": "local",
-                "num_cpus": workers or None,
-                "include_dashboard": False,
-                "_node_ip_address": "127.0.0.1",
-            }
-        else:
-            options["address"] = address
-        try:
-            ray.init(**options)
-        except ConnectionError as error:
-            raise UsageError(
-                f"address must be a running Ray cluster, but {address!r} does not answer: {error}"
-            ) from None
+        _start(ray, address, workers)
     try:
         yield workers or max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
     finally:
         if not joined:
             ray.shutdown()
+
+
+def _start(ray: Any, address: str | None, workers: int) -> None:
+    options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
+    if address is not None:
+        try:
+            ray.init(address=address, **options)
+        except ConnectionError as error:
+            raise UsageError(
+                f"address must be a running Ray cluster, but {address!r} does not answer: {error}"
+            ) from None
+        return
+    # "local" by name: without it Ray would join whatever RAY_ADDRESS points to
+    options |= {"address": "local", "num_cpus": workers or None, "include_dashboard": False}
+    for attempt in range(START_TRIES):
+        try:
+            ray.init(_node_ip_address="127.0.0.1", **options)
+            return
+        except Exception as error:  # Ray raises a bare Exception where its processes took over 30 s to come up
+            ray.shutdown()
+            if attempt == START_TRIES - 1:
+                raise ReelmillError(
+                    f"a local Ray must start within 30 s, but it did not in {START_TRIES} tries: {error}"
+                ) from error
 
 
 def run_tasks(
