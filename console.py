@@ -31,11 +31,11 @@ class Progress:
         elif time.monotonic() - self._last_line >= PLAIN_EVERY_SECONDS:
             self._print()
 
-    def close(self) -> None:
+    def close(self, *, finished: bool = True) -> None:
         """End the bar, or print the last plain line."""
         if self._bar is not None:
             self._bar.close()
-        else:
+        elif finished:
             self._print()
 
     def _print(self) -> None:
@@ -54,12 +54,14 @@ class Progress:
 
 @contextmanager
 def progress(total: int | None, what: str, unit: str = "it") -> Iterator[Progress]:
-    """Show progress towards `total` (None when unknown) while the block runs."""
+    """Show progress towards `total` (None when unknown) while the block runs; an error ends it without a last line."""
     shown = Progress(total, what, unit)
     try:
         yield shown
-    finally:
-        shown.close()
+    except BaseException:
+        shown.close(finished=False)
+        raise
+    shown.close()
 
 
 def table(title: str, rows: Sequence[tuple[str, str]]) -> None:

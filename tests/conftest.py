@@ -3,11 +3,13 @@
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 import ray
+from numpy.typing import NDArray
 from reelmill.engine.cluster import ray_session
 from reelmill.engine.config import IngestConfig
 from reelmill.engine.ingest import ingest
@@ -19,7 +21,7 @@ class Media:
     """Makes real media files."""
 
     @staticmethod
-    def frame(index: int, width: int, height: int) -> np.ndarray:
+    def frame(index: int, width: int, height: int) -> NDArray[np.uint8]:
         """A picture from which the frame's index can be told: a bright column moves to the right over a ramp."""
         ramp = np.linspace(0, 120, height, dtype=np.uint8)[:, None, None]
         picture = np.broadcast_to(ramp, (height, width, 3)).copy()
@@ -44,7 +46,7 @@ class Media:
         """Write a video; `rotation` is the metadata that asks the player to turn it clockwise."""
         path.parent.mkdir(parents=True, exist_ok=True)
         with av.open(str(path), "w") as container:
-            stream = container.add_stream(codec, rate=fps, options=options or {})
+            stream: Any = container.add_stream(codec, rate=fps, options=options or {})
             stream.width, stream.height = width, height
             stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
             if rotation:
@@ -60,7 +62,7 @@ class Media:
     def audio(path: Path) -> Path:
         """Write a file with sound and no picture."""
         with av.open(str(path), "w") as container:
-            stream = container.add_stream("aac", rate=16000)
+            stream: Any = container.add_stream("aac", rate=16000)
             sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
             sound.sample_rate, sound.pts = 16000, 0
             container.mux(stream.encode(sound))

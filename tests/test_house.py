@@ -7,7 +7,6 @@ import tomllib
 from pathlib import Path
 
 import pytest
-
 import reelmill
 
 ROOT = Path(reelmill.__file__).parent

@@ -14,7 +14,8 @@ def sandbox():
 
 
 def probe(sandbox: Sandbox, path: Path, validate: str = "decode") -> dict:
-    return sandbox.call("probe", path=str(path), validate=validate)
+    facts: dict = sandbox.call("probe", path=str(path), validate=validate)
+    return facts
 
 
 def test_a_good_video_is_measured(sandbox, media, tmp_path):
