@@ -51,10 +51,8 @@ def bench_ingest(config: BenchIngestConfig) -> int:
                 "rendered": config.input is None,
             }
             append(config.results, record | capture())
-            speed = (
-                f"{record['videos_per_second']} videos/s, {console.human_bytes(record['bytes_per_sample'])} per clip"
-            )
-            rows.append((preset, speed))
+            size = console.human_bytes(totals["bytes"] / max(1, totals["samples"]))
+            rows.append((preset, f"{record['videos_per_second']} videos/s, {size} per clip"))
     console.table(
         f"ingest of {totals['inputs']} videos, {workers} workers", [*rows, ("appended to", str(config.results))]
     )

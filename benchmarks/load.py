@@ -105,7 +105,7 @@ def _by_hand(dataset: Path, config: BenchLoadConfig) -> Iterator[torch.Tensor]:
 
 
 def _decode_whole(data: bytes, config: BenchLoadConfig) -> torch.Tensor:
-    with av.open(io.BytesIO(data)) as container:
+    with av.open(io.BytesIO(data), "r") as container:
         container.streams.video[0].thread_count = config.threads
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     kept = np.linspace(0, len(frames) - 1, config.frames).round().astype(int)

@@ -28,7 +28,7 @@ def modules(package: str) -> list[Path]:
 def imports_from_root(path: Path) -> list[tuple[str, set[str]]]:
     """(name under the root, names taken) of every relative import that leaves the file's package."""
     depth = len(path.relative_to(ROOT).parts) - 1
-    found = []
+    found: list[tuple[str, set[str]]] = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.level > depth:
             assert node.level == depth + 1, f"{path}:{node.lineno} climbs out of the project"

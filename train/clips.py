@@ -1,0 +1,39 @@
+"""A loader whose clips are what a model takes."""
+
+from dataclasses import replace
+
+from ..engine import ClipLoader, LoaderConfig
+from .config import TrainConfig
+from .model import VideoTextModel
+
+
+def training_clips(config: TrainConfig, model: VideoTextModel, classes: tuple[str, ...]) -> ClipLoader:
+    """Shuffled, augmented clips of `classes` out of the training split."""
+    return ClipLoader(config.dataset, _form(config, model, classes, config.data.train_split))
+
+
+def evaluation_clips(
+    config: TrainConfig, model: VideoTextModel, classes: tuple[str, ...], *, batch: int, clips: int = 1, crops: int = 1
+) -> ClipLoader:
+    """Every sample of `classes` in the evaluation split once, in order, centred; `clips` × `crops` views each."""
+    form = _form(config, model, classes, config.data.eval_split)
+    form = replace(form, training=False, global_batch=batch, clips=clips, crops=crops)
+    return ClipLoader(config.dataset, form)
+
+
+def _form(config: TrainConfig, model: VideoTextModel, classes: tuple[str, ...], split: str) -> LoaderConfig:
+    data, pictures = config.data, model.preprocessing
+    return LoaderConfig(
+        global_batch=config.global_batch,
+        frames=data.frames,
+        size=model.image_size,
+        seed=config.seed,
+        split=split or None,
+        classes=classes,
+        min_crop_area=data.min_crop_area,
+        flip=data.flip,
+        mean=tuple(pictures["mean"]),
+        std=tuple(pictures["std"]),
+        threads=data.threads,
+        quarantine=config.out / "quarantine.jsonl",
+    )

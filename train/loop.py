@@ -1,0 +1,130 @@
+"""The training loop: batches in, optimiser steps, figures and checkpoints out."""
+
+import math
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from ..console import progress
+from ..engine import Batch, ClipLoader
+from ..shards.errors import ReelmillError
+from . import checkpoint
+from .config import OptimizerConfig, TrainConfig
+from .losses import masked_cross_entropy
+from .methods.ap_clip import ApClip
+from .run_log import RunLog
+from .throughput import Meter
+
+
+class Stopped(ReelmillError):
+    """The process was asked to end; a checkpoint was written first."""
+
+
+def learning_rate(step: int, total: int, config: OptimizerConfig) -> float:
+    """The rate of step `step` (from 0) of `total`: linear warm-up, then a cosine down to a hundredth."""
+    warmup = round(total * config.warmup)
+    if step < warmup:
+        return config.lr * (step + 1) / warmup
+    done = (step - warmup) / max(1, total - warmup)
+    return config.lr * (0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2)
+
+
+class Trainer:
+    """A method on its way through the steps of a run."""
+
+    def __init__(
+        self, config: TrainConfig, method: ApClip, prompts: list[list[str]], loader: ClipLoader, *, total: int
+    ) -> None:
+        """Prepare `total` steps over `loader`, whose class indices are the places in `prompts`."""
+        self.config, self.method, self.loader, self.total = config, method, loader, total
+        self.prompts = method.tokenize(prompts)
+        self.step = 0
+        rule = config.optimizer
+        self.optimizer = torch.optim.AdamW(
+            method.parameters(), lr=rule.lr, betas=rule.betas, weight_decay=rule.weight_decay, fused=True
+        )
+
+    def resume(self) -> None:
+        """Go on from the newest checkpoint of the run, if there is one."""
+        path = checkpoint.latest(self.config.out)
+        if path is not None:
+            self.step, loader_state = checkpoint.restore(path, self.method.model, self.optimizer)
+            self.loader.load_state_dict(loader_state)
+
+    def fit(self, log: RunLog, validate: Callable[[], dict[str, float]], *, until: int | None = None) -> None:
+        """Train up to step `until` (default: the end of the run) and write a checkpoint there.
+
+        Args:
+            log: takes a row every `log_every` steps.
+            validate: called every `eval_every` steps; its figures go into the log.
+            until: at most the total.
+
+        Raises:
+            ReelmillError: the loss is no longer finite.
+            Stopped: SIGTERM came; a checkpoint was written.
+        """
+        config, end = self.config, self.total if until is None else until
+        meter, batches = Meter(self.loader), self._batches()
+        with progress(end - self.step, "train", "step") as bar, _sigterm() as asked_to_stop:
+            while self.step < end:
+                meter.add(*self._train_step(next(batches)), config.global_batch)
+                last = self.step == end or asked_to_stop.is_set()
+                shown = {}
+                if last or self.step % config.log_every == 0:
+                    row = meter.read(self.step) | self._place()
+                    log.write(self.step, **row)
+                    shown = {name: f"{row[name]:.3g}" for name in ("loss", "samples_per_second")}
+                if config.eval_every and self.step % config.eval_every == 0:
+                    with meter.paused():
+                        log.write(self.step, **validate())
+                if last or self.step % config.checkpoint_every == 0:
+                    meter.check(self.step)
+                    position = checkpoint.Position(self.step, self.loader.state_dict())
+                    checkpoint.save(
+                        config.out, self.method.model, self.optimizer, position, keep=config.keep_checkpoints
+                    )
+                bar.update(1, **shown)
+                if last and self.step < end:
+                    raise Stopped(f"stopped by SIGTERM at step {self.step}; the same command goes on from there")
+
+    def _train_step(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """One optimiser step; its loss and its share of right answers, both 0-d and without gradient."""
+        device = self.method.device
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.step, self.total, self.config.optimizer)
+        labels_B, valid_B = batch.labels_B.to(device), batch.valid_B.to(device)
+        logits_BC = self.method(batch.clips_BVTCHW.to(device), self.prompts)
+        loss = masked_cross_entropy(logits_BC, labels_B, valid_B, label_smoothing=self.config.optimizer.label_smoothing)
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.method.clamp_scale()
+        self.step += 1
+        right_B = (logits_BC.argmax(dim=1) == labels_B) & valid_B
+        return loss.detach(), right_B.sum() / valid_B.sum().clamp(min=1)
+
+    def _place(self) -> dict[str, float]:
+        rate = learning_rate(self.step - 1, self.total, self.config.optimizer)
+        return {"epoch": self.step / len(self.loader), "lr": rate}
+
+    def _batches(self) -> Iterator[Batch]:
+        while True:
+            yield from self.loader
+
+
+@contextmanager
+def _sigterm() -> Iterator[threading.Event]:
+    """Set an event on SIGTERM instead of dying; only the main thread of a process can be asked."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGTERM, before)
