@@ -22,8 +22,9 @@ from .bank.actions import canonical_name
 from .bank.shard import write_bank_tars
 from .cluster import ray_session, run_tasks
 from .config import IngestConfig, Validate
+from .errors import MediaError
 from .plan import Plan, SamplePlan, make_plan
-from .sandbox import MediaError, Sandbox
+from .sandbox import Sandbox
 from .sources import InputRow, Inputs, read_inputs
 from .write import WrittenShard, write_shard
 

@@ -16,7 +16,7 @@ from av.video.stream import VideoStream
 
 from ..shards.files import sha256_of
 from .config import Validate
-from .sandbox import MediaError
+from .errors import MediaError
 
 # FFmpeg also opens playlists, image sequences and scripts that name other files and hosts: only real containers pass,
 # and nothing but local files is ever opened.

@@ -10,8 +10,8 @@ from av.container import InputContainer
 from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
+from .errors import MediaError
 from .probe import open_video, packet_table, probe
-from .sandbox import MediaError
 
 JPEG_QUANTISER = 4  # FFmpeg's qscale, 2 best to 31 worst
 LAMBDA_PER_QUANTISER = 118  # FF_QP2LAMBDA

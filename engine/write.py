@@ -17,8 +17,9 @@ from ..shards.schema import SAMPLE, action_id
 from ..shards.tar import TarWriter
 from .bank.actions import canonical_name
 from .config import IngestConfig
+from .errors import MediaError
 from .plan import SamplePlan
-from .sandbox import MediaError, Sandbox
+from .sandbox import Sandbox
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,11 @@
 """DALI's index of a tar, v1.2: a count, then one line per sample: `ext offset size name`, repeated."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from .errors import DamageError
-
-if TYPE_CHECKING:
-    from .tar import Member
+from .schema import Member
 
 VERSION = "v1.2"
 

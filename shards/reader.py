@@ -15,8 +15,7 @@ import pyarrow.parquet as pq
 from .errors import DamageError
 from .files import inside
 from .manifest import Manifest, read_manifest
-from .schema import SAMPLE
-from .tar import Member
+from .schema import SAMPLE, Member
 
 
 class ShardReader:

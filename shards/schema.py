@@ -1,6 +1,7 @@
 """What one sample is: its fields, their types and units, and the version of the format."""
 
 import hashlib
+from dataclasses import dataclass
 
 import pyarrow as pa
 
@@ -48,6 +49,20 @@ SAMPLE = pa.schema(
     ],
     metadata={"reelmill": f"sample {FORMAT_VERSION}"},
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """Where one file of a sample lies inside its tar."""
+
+    ext: str
+    """What follows the key and the first dot: mp4, json, txt."""
+    offset: int
+    """First payload byte, from the start of the tar."""
+    size: int
+    """Payload bytes."""
+    crc32: int
+    """zlib.crc32 of the payload."""
 
 
 def sample_key(input_id: str, start_seconds: float | None = None, end_seconds: float | None = None) -> str:

@@ -4,30 +4,16 @@ import hashlib
 import tarfile
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from .errors import UsageError
 from .files import COPY_BYTES
 from .index import index_bytes
+from .schema import Member
 
 BLOCK_BYTES = 512
 MEMBER_LIMIT_BYTES = 8 << 30  # eleven octal digits in a USTAR header
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """Where one file of a sample lies inside its tar."""
-
-    ext: str
-    """What follows the key and the first dot: mp4, json, txt."""
-    offset: int
-    """First payload byte, from the start of the tar."""
-    size: int
-    """Payload bytes."""
-    crc32: int
-    """zlib.crc32 of the payload."""
 
 
 class TarWriter:

@@ -14,7 +14,7 @@ from .index import index_bytes, read_index
 from .manifest import NAME as MANIFEST_NAME
 from .manifest import BankShard, ShardEntry
 from .reader import Dataset, ShardReader, members_of
-from .tar import Member
+from .schema import Member
 
 Samples = list[tuple[str, list[Member]]]
 

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from reelmill.engine.sandbox import MediaError, Sandbox
+from reelmill.engine.errors import MediaError
+from reelmill.engine.sandbox import Sandbox
 
 
 @pytest.fixture(scope="module")

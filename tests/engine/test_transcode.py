@@ -3,7 +3,7 @@
 import av
 import numpy as np
 import pytest
-from reelmill.engine.sandbox import MediaError
+from reelmill.engine.errors import MediaError
 from reelmill.engine.transcode import output_size, remux, to_intra
 
 
