@@ -18,6 +18,7 @@ class Progress:
         self._done, self._start = 0, time.monotonic()
         self._last_line = self._start
         self._figures: dict[str, object] = {}
+        self._printed = -1
         self._bar = tqdm(total=total, desc=what, unit=unit, dynamic_ncols=True) if sys.stderr.isatty() else None
 
     def update(self, n: int = 1, **figures: object) -> None:
@@ -35,11 +36,11 @@ class Progress:
         """End the bar, or print the last plain line."""
         if self._bar is not None:
             self._bar.close()
-        elif finished:
+        elif finished and self._printed != self._done:
             self._print()
 
     def _print(self) -> None:
-        self._last_line = time.monotonic()
+        self._last_line, self._printed = time.monotonic(), self._done
         seconds = max(self._last_line - self._start, 1e-9)
         rate = self._done / seconds
         line = f"{self._what}: {self._done}"

@@ -5,7 +5,7 @@ Raw H.264 videos and descriptions → bank → tars → training on base classes
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,11 +39,16 @@ class DemoConfig:
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("demo-out")
     """Where everything goes; a folder that an earlier demo made is emptied first."""
     videos: int = 1280
-    """Videos to render, >= 8."""
+    """Videos to render, >= 320: fewer leave a class without a test video."""
     steps: int = 500
     """Training steps, > 0."""
     seed: int = 0
-    """Of the videos and of the training."""
+    """Of the videos and of the training, >= 0."""
+
+    def __post_init__(self) -> None:
+        if self.videos < 320 or self.steps <= 0 or self.seed < 0:
+            asked = f"{self.videos}, {self.steps} and {self.seed}"
+            raise UsageError(f"a demo must have videos >= 320, steps > 0 and seed >= 0, got {asked}")
 
 
 # The model learns from random weights, so the rates are far above those for fine-tuning CLIP. Left and right carry
@@ -53,23 +58,31 @@ TRAIN_TOML = """\
 dataset = "dataset"
 out = "run"
 steps = {steps}
+global_batch = 32
 seed = {seed}
 log_every = 10
 eval_every = 100
+threads = 1
 
 [model]
 name = "reelmill-tiny"
+
+[method]
+prefix = ""
+prompts_per_class = 12
 
 [classes]
 base = "corpus/base.txt"
 novel = "corpus/novel.txt"
 
 [data]
+threads = 1
 flip = 0.0
 min_crop_area = 0.8
 
 [optimizer]
-lr = 2e-3
+lr = 1e-3
+weight_decay = 0.05
 """
 
 
@@ -78,19 +91,24 @@ def demo(config: DemoConfig) -> int:
     out = config.out
     _prepare(out)
     stages: list[Stage] = []
-    with _stage(stages, "render", out / "corpus"), console.progress(config.videos, "render", "videos") as shown:
+    with _stage(stages, "render", out / "corpus") as tell, console.progress(config.videos, "render", "videos") as shown:
         corpus = write_corpus(out / "corpus", videos=config.videos, seed=config.seed, progress=shown.update)
-    with _stage(stages, "bank build", out / "bank"):
-        build_bank(BankBuildConfig(records=corpus.descriptions, labels=corpus.labels, out=out / "bank"))
-    with _stage(stages, "ingest --bank", out / "dataset"):
+        tell(f"{corpus.videos} H.264 videos, a copy and a damaged one")
+    with _stage(stages, "bank build", out / "bank") as tell:
+        bank = build_bank(BankBuildConfig(records=corpus.descriptions, labels=corpus.labels, out=out / "bank"))
+        tell(f"{bank.descriptions} descriptions of {bank.actions} actions")
+    with _stage(stages, "ingest --bank", out / "dataset") as tell:
         made = ingest(
             IngestConfig(input=corpus.manifest, out=out / "dataset", preset="train-cpu", bank=out / "bank", shard_mb=4)
         )
+        tell(f"{made.manifest.totals['samples']} clips and the bank in {len(made.manifest.shards)} + 1 tars")
     write_atomic(out / "train.toml", TRAIN_TOML.format(folder=out, steps=config.steps, seed=config.seed).encode())
-    with _stage(stages, "train", out / "run"):
+    with _stage(stages, "train", out / "run") as tell:
         train(load_config(out / "train.toml"))
-    with _stage(stages, "eval", out / "run"):
+        tell(f"{config.steps} steps on the base classes, from random weights")
+    with _stage(stages, "eval", out / "run") as tell:
         results = evaluate(EvalConfig(run=out / "run", protocol="base-novel", given="last-word"))
+        tell("base and novel classes, each among their own")
     report = out / "report.html"
     write_report(
         report,
@@ -117,12 +135,14 @@ def _prepare(out: Path) -> None:
 
 
 @contextmanager
-def _stage(stages: list[Stage], name: str, made: Path) -> Iterator[None]:
-    """Time the block, and count the bytes that it left under `made`."""
+def _stage(stages: list[Stage], name: str, made: Path) -> Iterator[Callable[[str], None]]:
+    """Time the block, and count the bytes that it left under `made`; yields what takes a few words on it."""
     print(f"\n== {name}", flush=True)
     before, start = _bytes_under(made), time.monotonic()
-    yield
-    stages.append(Stage(name=name, seconds=time.monotonic() - start, bytes=_bytes_under(made) - before))
+    words: list[str] = []
+    yield words.append
+    seconds, left = time.monotonic() - start, _bytes_under(made) - before
+    stages.append(Stage(name=name, seconds=seconds, bytes=left, detail=", ".join(words)))
 
 
 def _bytes_under(folder: Path) -> int:

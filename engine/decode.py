@@ -9,6 +9,7 @@ import av
 import numpy as np
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 from nvidia.dali import Pipeline, fn, types
 
@@ -47,10 +48,11 @@ def decode_frames(
         frames = _decode_intra(data, packets, wanted)
     else:
         frames = _decode_seeking(data, packets, wanted)
+    to_rgb = VideoReformatter()  # one for the clip: setting up a conversion costs more than converting a small frame
     for pts, frame in frames:
         if frame.is_corrupt:
             raise ValueError(f"the frame at pts {pts} does not decode whole")
-        found[pts] = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+        found[pts] = to_rgb.reformat(frame, format="rgb24", threads=1).to_ndarray().astype(np.uint8, copy=False)
     missing = [pts for pts, _ in wanted if pts not in found]
     if missing:
         raise ValueError(f"the decoder gave no frame at pts {missing[0]}")

@@ -36,7 +36,7 @@ def digests(folder: Path):
 
 
 def test_same_seed_same_bytes_and_another_seed_others(corpus, tmp_path):
-    counted = []
+    counted: list[int] = []
     write_corpus(tmp_path / "again", videos=VIDEOS, seed=5, progress=counted.append)
     write_corpus(tmp_path / "other", videos=8, seed=6)
     assert digests(tmp_path / "again") == digests(corpus.manifest.parent)

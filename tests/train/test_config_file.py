@@ -62,8 +62,8 @@ def test_a_whole_config_is_read_and_its_paths_are_relative_to_its_folder(tmp_pat
         (LEAST + "[optimizer]\nlr = nan", "optimizer.lr must be > 0 and finite, got nan"),
         (LEAST + "[data]\nframes = 0", "data.frames must be > 0, got 0"),
         (
-            LEAST + "[method]\nprefix = 'a video'",
-            "method.prefix must be a text with {action} in it once, got",
+            LEAST + "[method]\nprefix = '{action} and {action}'",
+            "method.prefix must be a text with {action} in it once at most, got",
         ),
         (LEAST + "log_every = 0", "log_every must be > 0, got 0"),
         ("dataset = ", "must be TOML: "),

@@ -43,7 +43,7 @@ def write_prompts(classes: Sequence[str], bank: Bank | None, config: ApClipConfi
         seed: of the draw; a class gets the same descriptions whatever other classes there are.
 
     Returns:
-        One list of prompts per class, never empty: an action without descriptions has the prefix alone.
+        One list of prompts per class, never empty: an action without descriptions has the prefix or its name alone.
 
     Raises:
         UsageError: a class is no action of the bank.
@@ -52,7 +52,7 @@ def write_prompts(classes: Sequence[str], bank: Bank | None, config: ApClipConfi
     for name in classes:
         prefix = config.prefix.replace("{action}", name)
         texts = [] if bank is None else bank.draw(bank.find(name).action_id, config.prompts_per_class, seed=seed)
-        prompts.append([prefix + text for text in texts] or [prefix.strip()])
+        prompts.append([prefix + text for text in texts] or [prefix.strip() or name])
     return prompts
 
 

@@ -1,0 +1,37 @@
+"""The shapes that kernels are timed on, as data."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class LateInteractionCase:
+    """Videos against the prompts of classes."""
+
+    name: str
+    videos: int
+    frames: int
+    lengths: tuple[int, ...]
+    """Prompts of each class."""
+    width: int
+    masked: bool = False
+    """A quarter of the frames are absent."""
+    gpu_only: bool = False
+    """Takes too long on a CPU."""
+
+    @property
+    def flops(self) -> int:
+        """Of one forward: two for each element of each product."""
+        return 2 * self.videos * self.frames * sum(self.lengths) * self.width
+
+
+_MIXED = (36, 9, 24, 3, 17)
+
+LATE_INTERACTION = (
+    LateInteractionCase(name="tiny training", videos=64, frames=8, lengths=(6,) * 64, width=64),
+    LateInteractionCase(name="ragged", videos=32, frames=8, lengths=_MIXED * 20, width=256),
+    LateInteractionCase(name="masked views", videos=8, frames=96, lengths=(12,) * 101, width=512, masked=True),
+    LateInteractionCase(name="101 classes", videos=32, frames=8, lengths=(36,) * 101, width=512),
+    LateInteractionCase(name="400 classes", videos=64, frames=8, lengths=(36,) * 400, width=512, gpu_only=True),
+    LateInteractionCase(name="32 frames", videos=64, frames=32, lengths=(36,) * 400, width=512, gpu_only=True),
+    LateInteractionCase(name="ragged 700", videos=64, frames=8, lengths=_MIXED * 140, width=768, gpu_only=True),
+)
