@@ -38,9 +38,9 @@ class DemoConfig:
 
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("demo-out")
     """Where everything goes; a folder that an earlier demo made is emptied first."""
-    videos: int = 1280
+    videos: int = 1024
     """Videos to render, >= 320: fewer leave a class without a test video."""
-    steps: int = 500
+    steps: int = 400
     """Training steps, > 0."""
     seed: int = 0
     """Of the videos and of the training, >= 0."""
