@@ -26,7 +26,8 @@ from .cases import LATE_INTERACTION, LateInteractionCase
 from .environment import RESULTS, append, capture
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-OPS = ("late_interaction",)
+CASES = {"late_interaction": LATE_INTERACTION}
+LAUNCHES = {"late_interaction": launches}
 RUNS = ("forward", "training")
 """Scores alone; scores and both gradients."""
 
@@ -39,8 +40,8 @@ CACHE_BYTES = 1 << 28
 class BenchKernelsConfig:
     """Time the fused operations beside eager PyTorch; an operation that errs gets no time."""
 
-    ops: tuple[str, ...] = OPS
-    """Operations to time: late_interaction."""
+    ops: tuple[str, ...] = tuple(CASES)
+    """Operations to time or to compile: late_interaction."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Of the embeddings."""
     repeats: int = 20
@@ -55,9 +56,9 @@ class BenchKernelsConfig:
     """File to which one line per case and implementation is appended."""
 
     def __post_init__(self) -> None:
-        unknown = [op for op in self.ops if op not in OPS]
+        unknown = [op for op in self.ops if op not in CASES]
         if unknown or not self.ops:
-            raise UsageError(f"ops must be some of {', '.join(OPS)}; got {', '.join(self.ops) or 'none'}")
+            raise UsageError(f"ops must be some of {', '.join(CASES)}; got {', '.join(self.ops) or 'none'}")
         if self.repeats < 3:
             raise UsageError(f"repeats must be >= 3, got {self.repeats}")
         if self.threads < 0:
@@ -66,7 +67,7 @@ class BenchKernelsConfig:
 
 def bench_kernels(config: BenchKernelsConfig) -> int:
     """`reelmill bench kernels`."""
-    return _compile_every_kernel() if config.compile_only else _time_every_case(config)
+    return _compile_every_kernel(config) if config.compile_only else _time_every_case(config)
 
 
 class Inputs(NamedTuple):
@@ -226,25 +227,26 @@ def _time_every_case(config: BenchKernelsConfig) -> int:
     versions: dict[str, Version] = {"reelmill": fused, "eager": eager}
     if config.compiled:
         versions["compiled"] = torch.compile(eager)
-    cases = [case for case in LATE_INTERACTION if device.type == "cuda" or not case.gpu_only]
+    on_cuda = device.type == "cuda"
+    cases = [(op, case) for op in config.ops for case in CASES[op] if on_cuda or not case.gpu_only]
     environment = capture()
     rows: list[tuple[str, str]] = []
     common: dict[str, Any] = {"bench": "kernels", "dtype": config.dtype, "repeats": config.repeats}
     with _threads(config.threads) as common["threads"], console.progress(len(cases), "cases") as bar:
-        for case in cases:
+        for op, case in cases:
             inputs = make_inputs(case, DTYPES[config.dtype], device)
             verify(case, inputs)
             for name, figures in measure(versions, inputs, config.repeats).items():
                 impl = choose("auto", inputs.video_BVD) if name == "reelmill" else None
-                which = {"op": "late_interaction", "case": asdict(case), "version": name, "impl": impl}
+                which = {"op": op, "case": asdict(case), "version": name, "impl": impl}
                 append(config.results, common | which | figures | environment)
                 cells = [
                     f"{what} {figures[f'{what}_p50_ms']:.2f} ms (x{figures[f'{what}_speedup']:.2f})" for what in RUNS
                 ]
-                rows.append((f"{case.name}, {name}", ", ".join(cells)))
+                rows.append((f"{op}, {case.name}, {name}", ", ".join(cells)))
             bar.update()
     where = environment["machine"]["gpu"] or f"{environment['machine']['cpu']}, {common['threads']} threads"
-    title = f"late_interaction in {config.dtype} on {where}: median (and speed beside eager)"
+    title = f"kernels in {config.dtype} on {where}: median (and speed beside eager)"
     console.table(title, [*rows, ("appended to", str(config.results))])
     return 0
 
@@ -260,20 +262,20 @@ def _threads(count: int) -> Iterator[int]:
         torch.set_num_threads(before)
 
 
-def _compile_every_kernel() -> int:
+def _compile_every_kernel(config: BenchKernelsConfig) -> int:
     if interpreted():
         raise UsageError("--compile-only needs Triton's compiler: unset TRITON_INTERPRET")
-    plans = [(arch, *plan) for arch in ARCHITECTURES for plan in launches(arch)]
+    plans = [(op, arch, *plan) for op in config.ops for arch in ARCHITECTURES for plan in LAUNCHES[op](arch)]
     rows: list[tuple[str, str]] = []
     faulty = 0
     with console.progress(len(plans), "kernels") as bar:
-        for arch, name, dtype, launch in plans:
+        for op, arch, name, dtype, launch in plans:
             compiled = compile_ahead(launch, arch)
             wrong = faults(compiled, dtype)
             faulty += bool(wrong)
             size = f"{compiled.registers} registers, {console.human_bytes(compiled.shared_bytes)} shared"
             kind = str(dtype).removeprefix("torch.")
-            rows.append((f"sm_{arch} {kind}: {name}", f"WRONG: {'; '.join(wrong)}" if wrong else size))
+            rows.append((f"{op} sm_{arch} {kind}: {name}", f"WRONG: {'; '.join(wrong)}" if wrong else size))
             bar.update()
-    console.table("late_interaction, compiled ahead of time", [*rows, ("wrong", f"{faulty} of {len(plans)}")])
+    console.table("kernels, compiled ahead of time", [*rows, ("wrong", f"{faulty} of {len(plans)}")])
     return 1 if faulty else 0

@@ -28,7 +28,7 @@ def test_the_eager_version_computes_the_same(case):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_line_per_case_and_version(monkeypatch, tmp_path, capsys, dtype):
-    monkeypatch.setattr(kernels, "LATE_INTERACTION", CASES)
+    monkeypatch.setitem(kernels.CASES, "late_interaction", CASES)
     results = tmp_path / "kernels.jsonl"
     threads = torch.get_num_threads()
     assert bench_kernels(BenchKernelsConfig(dtype=dtype, repeats=3, threads=1, results=results)) == 0
@@ -44,11 +44,11 @@ def test_a_line_per_case_and_version(monkeypatch, tmp_path, capsys, dtype):
             assert 0 < record[f"{what}_p20_ms"] <= record[f"{what}_p50_ms"] <= record[f"{what}_p80_ms"]
         if record["version"] == "eager":
             assert record["forward_speedup"] == record["training_speedup"] == 1
-    assert "ragged, reelmill" in capsys.readouterr().out
+    assert "late_interaction, ragged, reelmill" in capsys.readouterr().out
 
 
 def test_a_wrong_operation_gets_no_time(monkeypatch, tmp_path):
-    monkeypatch.setattr(kernels, "LATE_INTERACTION", CASES)
+    monkeypatch.setitem(kernels.CASES, "late_interaction", CASES)
     inputs = make_inputs(CASES[0], torch.float32, CPU)
     verify(CASES[0], inputs)
     right = kernels.fused
@@ -73,13 +73,13 @@ def test_compile_only_fails_when_one_kernel_spills(monkeypatch, capsys):
     good = Compiled(registers=200, stack_bytes=0, shared_bytes=1024, tensor_core_instructions=4)
     spilled = Compiled(registers=255, stack_bytes=8, shared_bytes=1024, tensor_core_instructions=4)
     name, dtype, launch = next(launches(90))
-    monkeypatch.setattr(kernels, "launches", lambda arch: [(name, dtype, launch)])
+    monkeypatch.setitem(kernels.LAUNCHES, "late_interaction", lambda arch: [(name, dtype, launch)])
     monkeypatch.setattr(kernels, "compile_ahead", lambda launch, arch: good)
     assert bench_kernels(BenchKernelsConfig(compile_only=True)) == 0
     monkeypatch.setattr(kernels, "compile_ahead", lambda launch, arch: spilled if arch == 100 else good)
     assert bench_kernels(BenchKernelsConfig(compile_only=True)) == 1
     printed = capsys.readouterr().out
-    assert f"sm_100 bfloat16: {name}" in printed
+    assert f"late_interaction sm_100 bfloat16: {name}" in printed
     assert "WRONG: spills 8 bytes of registers per thread, must spill none" in printed
     assert "1 of 3" in printed
 

@@ -34,20 +34,23 @@ def test_opcheck_passes_for_triton(make_inputs, triton_device):
     )
 
 
-def test_it_compiles_into_one_graph(make_inputs):
-    inputs = make_inputs(3, 4, [3, 1, 5], 8, masked=True)
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_it_compiles_into_one_graph(make_inputs, dynamic):
+    inputs = make_inputs(5, 4, [3, 1, 5], 8, masked=True)
 
-    def loss(video_BVD, text_PD):
-        scores = late_interaction(video_BVD, text_PD, inputs.segments, video_mask_BV=inputs.mask_BV, return_argmax=True)
+    def loss(video_BVD, text_PD, mask_BV):
+        scores = late_interaction(video_BVD, text_PD, inputs.segments, video_mask_BV=mask_BV, return_argmax=True)
         return scores.scores_BC.logsumexp(1).sum() + scores.frame_BP.sum()
 
-    results = []
-    for function in (loss, torch.compile(loss, fullgraph=True, backend="aot_eager")):
-        sides = [inputs.video_BVD.clone().requires_grad_(), inputs.text_PD.clone().requires_grad_()]
-        value = function(*sides)
-        value.backward()
-        results.append((value, sides[0].grad, sides[1].grad))
-    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager", dynamic=dynamic)
+    for B in (3, 5) if dynamic else (5,):
+        results = []
+        for function in (loss, compiled):
+            sides = [inputs.video_BVD[:B].clone().requires_grad_(), inputs.text_PD.clone().requires_grad_()]
+            value = function(sides[0], sides[1], inputs.mask_BV[:B])
+            value.backward()
+            results.append((value, sides[0].grad, sides[1].grad))
+        assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
 def test_autocast_casts_both_sides_and_keeps_the_scores_wide(make_inputs):

@@ -8,8 +8,8 @@ from reelmill.kernels.late_interaction import triton
 SHAPES = [
     (1, 1, [1], 1, False),
     (3, 5, [3, 1, 7], 10, True),  # few frames and prompts, a width below one step
-    (9, 8, [36] * 5, 65, False),  # several prompts of a class behind each other, more videos than a tile holds
-    (2, 70, [70, 3, 65], 33, True),  # more frames than a tile has rows, classes longer than it has columns
+    (9, 8, [36] * 20, 33, False),  # several steps over a class, more videos and classes than a tile holds
+    (2, 70, [70, 3, 65], 65, True),  # more frames than a tile has rows, classes longer than it has columns
 ]
 
 
@@ -42,6 +42,16 @@ def test_narrow_dtypes_err_no_more_than_twice_eager(triton_device, make_inputs, 
 @pytest.mark.parametrize("V", [5, 20])
 def test_every_loop_goes_round(triton_device, make_inputs, small_tiles, V, dtype):
     make_inputs(3, V, [3, 37, 1, 18], 20, masked=True).check("triton", dtype, triton_device)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_gradients_of_like_classes_cancel_and_keep_their_digits(triton_device, make_inputs, dtype):
+    inputs = make_inputs(2, 3, [1, 1], 8)
+    inputs.text_PD[1] = inputs.text_PD[0]
+    inputs.grad_BC = torch.tensor([[1.01, -1.0], [-1.0, 1.01]])
+    _, truth, _ = inputs.results("reference", dtype, torch.float64)
+    _, grad_video, _ = inputs.results("triton", dtype, None, triton_device)
+    torch.testing.assert_close(grad_video.double(), truth, rtol=0.01, atol=1e-6)
 
 
 def test_small_gradients_survive_float16(triton_device, make_inputs):
