@@ -48,7 +48,8 @@ class ApClipConfig:
     describes a class by the prefix alone."""
 
     def __post_init__(self) -> None:
-        _check(self.prefix.count("{action}") <= 1, "method.prefix", "a text with {action} in it once at most", self.prefix)
+        once = self.prefix.count("{action}") <= 1
+        _check(once, "method.prefix", "a text with {action} in it once at most", self.prefix)
         _check(self.prompts_per_class >= 0, "method.prompts_per_class", ">= 0", self.prompts_per_class)
 
 
