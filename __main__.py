@@ -45,8 +45,8 @@ HELP = """usage: reelmill COMMAND [arguments]    (each command has its own --hel
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 success, 1 a failed job, 2 wrong usage."""
-    # Before torch is imported: OpenMP threads that wait by spinning starve the threads that decode, and on a machine with
-    # as many busy threads as cores a training step takes several times as long.
+    # Before torch is imported: OpenMP threads that wait by spinning starve the threads that decode, and on a machine
+    # with as many busy threads as cores a training step takes several times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("help", "-h", "--help"):

@@ -41,8 +41,8 @@ class ApClipConfig:
     """AP-CLIP: every class is a set of prompts made of its name and descriptions out of the bank."""
 
     prefix: str = "a video of {action}. "
-    """What every prompt begins with; {action} is the class name. Empty where the descriptions say it all: a name that was
-    never trained on only disturbs a text encoder with random weights."""
+    """What every prompt begins with; {action} is the class name. Empty where the descriptions say it all: a name that
+    was never trained on only disturbs a text encoder with random weights."""
     prompts_per_class: int = 8
     """Descriptions drawn from the bank per class, once per run, all of them where there are fewer; 0 reads no bank and
     describes a class by the prefix alone."""
