@@ -100,15 +100,18 @@ def parse(config_type: Any, words: Sequence[str], prog: str, default: Any = None
 
 
 def _one_line(box: str) -> str:
-    """The message inside tyro's box: everything from its title to its first rule."""
-    message = box.split("──── ", 1)[-1] if "Required" not in box else box
-    lines = [line.strip("│╭╮╰╯ ") for line in message.splitlines()[1:]]
-    body = []
-    for line in lines:
-        if line.startswith("────"):
-            break
-        body.append(line)
-    return re.sub(r"\s+", " ", " ".join(body)).strip().rstrip(".") or box
+    """The message inside tyro's box (drawn in ASCII on a plain terminal): what stands between its title and a rule."""
+    lines = [text for line in box.splitlines() if (text := line.strip("│╭╮╰╯ "))]
+    parts: list[list[str]] = [[]]
+    for line in lines[1:]:
+        if line.startswith(("────", "----")):
+            parts.append([])
+        else:
+            parts[-1].append(line)
+    message, *hints = [" ".join(part) for part in parts if part] or [" ".join(box.split())]
+    meant = re.search(r"Perhaps you meant: (--[\w.-]+)", " ".join(hints))
+    message = re.sub(r"^Error parsing (?!--)\w+: ", "", message).rstrip(".")
+    return f"{message} (did you mean {meant[1]}?)" if meant else message
 
 
 if __name__ == "__main__":

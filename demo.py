@@ -40,7 +40,7 @@ class DemoConfig:
     """Where everything goes; a folder that an earlier demo made is emptied first."""
     videos: int = 1024
     """Videos to render, >= 320: fewer leave a class without a test video."""
-    steps: int = 400
+    steps: int = 480
     """Training steps, > 0."""
     seed: int = 0
     """Of the videos and of the training, >= 0."""

@@ -46,7 +46,10 @@ def test_every_command_has_help(capsys, name):
         (["ingest", "/nowhere", "out"], "input /nowhere must be a folder or a manifest, but there is nothing"),
         (["verify", "/nowhere"], "/nowhere must be a dataset"),
         (["bank", "build", "/nowhere.csv", "out"], "records /nowhere.csv must be a csv"),
+        (["bench", "kernels", "--repeats", "1"], "reelmill: repeats must be >= 3, got 1 (see reelmill bench"),
         (["train", "/nowhere.toml"], "/nowhere.toml"),
+        (["train", "--dataset", "x", "--out", "y", "--step", "3"], "--step, 3 (did you mean --steps?)"),
+        (["train", "--dataset", "x", "--out", "y", "--optimizer.lr", "0"], "optimizer.lr must be > 0 and finite"),
         (["eval", "/nowhere"], "/nowhere"),
     ],
 )
