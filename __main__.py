@@ -49,14 +49,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # with as many busy threads as cores a training step takes several times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words or words[0] in ("help", "-h", "--help"):
+    command = next((name for name in (" ".join(words[:2]), *words[:1]) if name in COMMANDS), None)
+    if not words or (command is None and words[-1] in ("help", "-h", "--help")):
         print(HELP, end="")
         return 0
     if words[0] in ("version", "--version"):
         print(f"reelmill {__version__}")
         return 0
     try:
-        return _run(words)
+        return _run(command, words)
     except ReelmillError as error:
         print(f"reelmill: {error}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
@@ -65,17 +66,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _run(words: list[str]) -> int:
-    for length in (2, 1):
-        name = " ".join(words[:length])
-        if name in COMMANDS:
-            module, function = COMMANDS[name]
-            command: Callable[..., int] = getattr(importlib.import_module(module), function)
-            default = getattr(importlib.import_module(module), f"{function}_default", None)
-            rest = words[length:]
-            return command(parse(_config_type(command), rest, f"reelmill {name}", default(rest) if default else None))
-    known = ", ".join(COMMANDS)
-    raise UsageError(f"command must be one of {known}; got {' '.join(words[:2])!r}")
+def _run(name: str | None, words: list[str]) -> int:
+    if name is None:
+        raise UsageError(f"command must be one of {', '.join(COMMANDS)}; got {' '.join(words[:2])!r}")
+    module, function = COMMANDS[name]
+    command: Callable[..., int] = getattr(importlib.import_module(module), function)
+    default = getattr(importlib.import_module(module), f"{function}_default", None)
+    rest = words[len(name.split()) :]
+    return command(parse(_config_type(command), rest, f"reelmill {name}", default(rest) if default else None))
 
 
 def _config_type(command: Callable[..., int]) -> Any:

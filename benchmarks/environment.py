@@ -64,7 +64,8 @@ def commit(folder: Path) -> str | None:
     # An installed copy may lie inside another project's checkout, whose commit says nothing about it.
     if top is None or head is None or Path(top).resolve() != folder.resolve():
         return None
-    return f"{head}-dirty" if _git(folder, "status", "--porcelain") else head
+    # The results that a benchmark has just appended are no change to what it measures.
+    return f"{head}-dirty" if _git(folder, "status", "--porcelain", "--", ":!benchmarks/results") else head
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

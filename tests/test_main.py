@@ -21,6 +21,7 @@ def test_help_and_version(capsys):
     code, out, _ = run(capsys)
     assert code == 0
     assert all(name.split()[0] in out for name in COMMANDS)
+    assert run(capsys, "bench", "--help") == (0, out, "")
     assert run(capsys, "version") == (0, f"reelmill {__version__}\n", "")
 
 
