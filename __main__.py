@@ -5,6 +5,7 @@ import importlib
 import io
 import os
 import re
+import signal
 import sys
 import typing
 from collections.abc import Callable, Sequence
@@ -19,6 +20,10 @@ from .shards.errors import ReelmillError, UsageError
 COMMANDS = {
     "demo": ("reelmill.demo", "demo"),
     "ingest": ("reelmill.engine.commands", "ingest"),
+    "retry": ("reelmill.engine.commands", "retry"),
+    "adopt": ("reelmill.engine.commands", "adopt"),
+    "compact": ("reelmill.engine.commands", "compact"),
+    "plan": ("reelmill.engine.commands", "plan"),
     "verify": ("reelmill.engine.commands", "verify"),
     "bank build": ("reelmill.engine.commands", "bank_build"),
     "train": ("reelmill.train.commands", "train"),
@@ -26,6 +31,8 @@ COMMANDS = {
     "bench kernels": ("reelmill.benchmarks.kernels", "bench_kernels"),
     "bench ingest": ("reelmill.benchmarks.ingest", "bench_ingest"),
     "bench load": ("reelmill.benchmarks.load", "bench_load"),
+    "bench chaos": ("reelmill.benchmarks.chaos", "bench_chaos"),
+    "bench dedup": ("reelmill.benchmarks.dedup", "bench_dedup"),
     "bench bank": ("reelmill.benchmarks.bank", "bench_bank"),
     "doctor": ("reelmill.engine.commands", "doctor"),
 }
@@ -33,11 +40,15 @@ HELP = """usage: reelmill COMMAND [arguments]    (each command has its own --hel
 
   demo                    renders a corpus, ingests it, builds its bank, trains, evaluates, writes a report page
   ingest INPUT OUT        raw videos into a dataset of WebDataset tars
+  retry DATASET           tries the failed inputs of a dataset again
+  adopt TARS OUT          existing WebDataset tars as a dataset, without a copy
+  compact DATASET         folds the generations of a dataset into one
+  plan INPUT              what an ingest would write; a dry run
   verify DATASET          checks every byte of a dataset
   bank build RECORDS OUT  records of (action, text, source) into a description bank
   train CONFIG            trains a run from a TOML file; its fields are also flags
   eval RUN                evaluates a run under a protocol
-  bench WHAT              kernels, ingest, load or bank; appends to benchmarks/results/
+  bench WHAT              kernels, ingest, chaos, dedup, load or bank; appends to benchmarks/results/
   doctor                  what this machine has, what is missing and how to get it
   version                 prints the version
 """
@@ -56,6 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[0] in ("version", "--version"):
         print(f"reelmill {__version__}")
         return 0
+    with contextlib.suppress(ValueError):  # not the main thread
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop ends a job as Ctrl-C does
     try:
         return _run(command, words)
     except ReelmillError as error:

@@ -74,6 +74,11 @@ def table(title: str, rows: Sequence[tuple[str, str]]) -> None:
     sys.stdout.flush()
 
 
+def printable(text: str) -> str:
+    """Text that came from data, for a terminal: control codes are escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
+
+
 def human_bytes(count: float) -> str:
     """12.3 MB: decimal units, three digits."""
     for unit in ("B", "kB", "MB", "GB"):

@@ -29,10 +29,13 @@ class BenchIngestConfig:
 
 def bench_ingest(config: BenchIngestConfig) -> int:
     """`reelmill bench ingest`."""
-    with tempfile.TemporaryDirectory(prefix="reelmill-bench-") as scratch, ray_session(None, 0) as workers:
+    with tempfile.TemporaryDirectory(prefix="reelmill-bench-") as scratch, ray_session(None, 0) as session:
+        workers = session.at_a_time()
         folder = Path(scratch)
         source = config.input or write_corpus(folder / "corpus", videos=config.videos).manifest
         rows = []
+        warm_up = write_corpus(folder / "warm-up", videos=8).manifest  # Ray's workers take seconds to come up
+        ingest(IngestConfig(input=warm_up, out=folder / "warm"))
         for preset in PRESETS:
             out = folder / preset
             start = time.monotonic()

@@ -1,7 +1,6 @@
 """The engine's commands: options in, a summary table out, an exit code back."""
 
 import time
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +10,25 @@ from ..shards.errors import ReelmillError
 from ..shards.manifest import read_manifest
 from ..shards.reader import Dataset, SampleRef, members_of
 from ..shards.verify import verify as find_faults
+from .adopt import adopt as run_adopt
 from .bank.build import build_bank
-from .config import BankBuildConfig, DoctorConfig, IngestConfig, VerifyConfig
+from .compact import compact as run_compact
+from .config import (
+    AdoptConfig,
+    BankBuildConfig,
+    CompactConfig,
+    DoctorConfig,
+    IngestConfig,
+    PlanConfig,
+    RetryConfig,
+    VerifyConfig,
+)
 from .decode import decode_frames
 from .doctor import examine
+from .forecast import forecast as forecast_of
+from .ingest import Done
 from .ingest import ingest as run_ingest
+from .ingest import retry as run_retry
 from .sampling import segment_frames
 
 COST_CLIPS = 16
@@ -27,32 +40,85 @@ SHOWN_FAULTS = 50
 def ingest(config: IngestConfig) -> int:
     """`reelmill ingest INPUT OUT`."""
     start = time.monotonic()
-    result = run_ingest(config)
+    return _report(run_ingest(config), start, config.max_failed_fraction)
+
+
+def retry(config: RetryConfig) -> int:
+    """`reelmill retry DATASET`."""
+    return _report(run_retry(config), time.monotonic(), 1.0)
+
+
+def compact(config: CompactConfig) -> int:
+    """`reelmill compact DATASET`."""
+    before = read_manifest(config.dataset)
+    after = run_compact(config)
+    rows = [
+        ("generations", f"{len(before.generations)} → {len(after.generations)}"),
+        ("shards", f"{len(before.shards)} → {len(after.shards)}"),
+        ("bytes", f"{console.human_bytes(before.totals['bytes'])} → {console.human_bytes(after.totals['bytes'])}"),
+        ("samples", str(after.totals["samples"])),
+    ]
+    console.table("compacted", rows)
+    return 0
+
+
+def adopt(config: AdoptConfig) -> int:
+    """`reelmill adopt TARS OUT`."""
+    totals = run_adopt(config).totals
+    rows = [(name, str(totals[name])) for name in ("ok", "failed", "samples")]
+    rows += [("bytes", console.human_bytes(totals["bytes"])), ("dataset", str(config.out))]
+    console.table("adopted", rows)
+    return 0
+
+
+def plan(config: PlanConfig) -> int:
+    """`reelmill plan INPUT`."""
+    forecast = forecast_of(config)
+    totals = forecast.totals
+    each = totals.estimated_bytes / max(1, len(totals.shards))
+    rows = [(status, str(count)) for status, count in forecast.counts.items()]
+    rows += [
+        ("samples", f"{totals.samples} in {len(totals.shards)} shards of {console.human_bytes(each)}"),
+        ("bytes", f"{console.human_bytes(totals.estimated_bytes)}, estimated"),
+        ("source", f"{console.human_bytes(forecast.source_bytes)}, {forecast.source_seconds / 3600:.2f} h of video"),
+        ("probing", f"took {forecast.probe_seconds:.1f} s"),
+    ]
+    console.table(f"plan for {totals.inputs} inputs; nothing was written", rows)
+    return 0
+
+
+def _report(result: Done, start: float, max_failed_fraction: float) -> int:
     totals = result.manifest.totals
     rows = [(status, str(count)) for status, count in result.counts.items()]
+    if len(result.manifest.generations) > 1 or result.unchanged:
+        rows.append(
+            ("unchanged", f"{result.unchanged}; {result.decoded} videos read, {result.written} samples written")
+        )
     if result.ignored:
         rows.append(("ignored files", str(result.ignored)))
     rows += [
         ("samples", f"{totals['samples']} in {len(result.manifest.shards)} shards"),
+        ("classes", str(len(result.manifest.classes))),
         ("bytes", f"{console.human_bytes(totals['bytes'])}"),
-        ("dataset", str(config.out)),
+        ("dataset", str(result.out)),
     ]
     if totals["samples"]:
         rows[-1:-1] = [
             ("per clip", console.human_bytes(totals["bytes"] / totals["samples"])),
-            ("decode cost", _decode_cost(config.out)),
+            ("decode cost", _decode_cost(result.out)),
         ]
     console.table(f"ingested {totals['inputs']} inputs in {time.monotonic() - start:.1f} s", rows)
-    bad = [row for row in result.rows if row.status == "failed"]
-    for row in bad[:SHOWN_FAILURES]:
-        print(f"  failed: {row.uri}: {row.reason}: {row.detail}")
-    if len(bad) > SHOWN_FAILURES:
-        reasons = ", ".join(f"{reason} {count}" for reason, count in Counter(row.reason for row in bad).most_common())
-        print(f"  … {len(bad)} failed in all ({reasons}); every one is in {config.out / 'ledger.parquet'}")
-    failed_fraction = len(bad) / totals["inputs"]
-    if failed_fraction > config.max_failed_fraction:
-        limit = config.max_failed_fraction
-        raise ReelmillError(f"{len(bad)} of {totals['inputs']} inputs failed, more than max_failed_fraction {limit}")
+    failed = totals["failed"]
+    if not totals["samples"]:
+        print("  warning: no input became a sample; the dataset is empty")
+    for row in result.failed(SHOWN_FAILURES):
+        print(console.printable(f"  failed: {row.uri}: {row.reason}: {row.detail}"))
+    if failed > SHOWN_FAILURES:
+        print(f"  … {failed} failed in all; every one is in {result.out / 'ledger.parquet'}")
+    if failed > max_failed_fraction * totals["inputs"]:
+        raise ReelmillError(
+            f"{failed} of {totals['inputs']} inputs failed, more than max_failed_fraction {max_failed_fraction}"
+        )
     return 0
 
 
@@ -78,7 +144,7 @@ def verify(config: VerifyConfig) -> int:
     with console.progress(totals["samples"], "verify", "samples") as shown:
         faults = find_faults(config.dataset, shown.update)
     for fault in faults[:SHOWN_FAULTS]:
-        print(f"fault: {fault}")
+        print(console.printable(f"fault: {fault}"))
     if len(faults) > SHOWN_FAULTS:
         print(f"… {len(faults)} faults in all")
     if faults:
@@ -93,7 +159,7 @@ def bank_build(config: BankBuildConfig) -> int:
     rows = [("actions", str(totals.actions)), ("descriptions", str(totals.descriptions))]
     rows += [("repeated texts", str(totals.repeated)), ("bank", str(config.out))]
     if totals.rejected:
-        rows.append(("set aside", f"{totals.rejected} in {config.out / 'rejected.jsonl'} (their action is no label)"))
+        rows.append(("set aside", f"{totals.rejected} in {config.out / 'rejected.jsonl'} (each with its reason)"))
     console.table("bank built", rows)
     return 0
 

@@ -1,15 +1,17 @@
 """The options of every job: frozen, checked once, and the source of the command-line flags and their help."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from ..shards.errors import UsageError
+from .sources import Layout
 
 Preset = Literal["archive", "train-cpu"]
-Dedup = Literal["none", "exact", "stream"]
+Dedup = Literal["none", "exact", "stream", "perceptual"]
 Validate = Literal["none", "packets", "decode"]
 
 
@@ -18,10 +20,28 @@ class IngestConfig:
     """Shard raw videos (and, with --bank, a description bank) into a dataset of WebDataset tars."""
 
     input: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="INPUT")]
-    """A folder (one subfolder per label, or flat), or a csv, tsv, jsonl or parquet manifest with a `path` column and
-    optional id, label, caption, split, start_seconds, end_seconds; further columns are kept in the sample's json."""
+    """A folder (one subfolder per label, or flat); a csv, tsv, jsonl or parquet manifest with a `path` or `url` column
+    and optional id, label, caption, split, start_seconds, end_seconds (further columns are kept in the sample's json);
+    WebDataset tars; or a published dataset's own lists, see --layout."""
     out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
-    """The dataset folder to make; it must be new, empty, or hold this same ingest unfinished."""
+    """The dataset folder: new, empty, or holding this same ingest unfinished; or a dataset: then what is new or changed
+    in INPUT becomes a new generation of it."""
+    layout: Layout = "auto"
+    """The form of INPUT. auto tells folders, manifests and tars apart; lists of published datasets are named."""
+    videos: Path | None = None
+    """Folder of the videos that a list names; without it the list's own."""
+    split: str | None = None
+    """Take this split of INPUT alone."""
+    label_map: Path | None = None
+    """File that names the class ids of a list."""
+    fold: int = 1
+    """Number of the official split (ucf101, hmdb51), >= 1."""
+    list_fps: float | None = None
+    """Frames per second of the frame numbers in a list (segments)."""
+    pattern: str | None = None
+    """Where a listed `{video}` lies below --videos (segments)."""
+    whole_videos: bool = False
+    """Charades, activitynet, segments: one sample per video with all its labels, not one per stretch."""
     preset: Preset = "archive"
     """archive keeps the stream as it is; train-cpu writes all-intra MJPEG for cheap random frames without a GPU."""
     shard_mb: int = 256
@@ -29,7 +49,12 @@ class IngestConfig:
     short_side: int = 256
     """train-cpu: short side of the written frames, pixels, even; smaller videos are not enlarged."""
     dedup: Dedup = "exact"
-    """exact drops files of the same bytes, stream also the same compressed video in another container."""
+    """exact drops files of the same bytes, stream also the same compressed video in another container, perceptual also
+    the same pictures scaled, encoded, timed or trimmed otherwise."""
+    clip_seconds: float | None = None
+    """Cut every video into clips of this length; without it a video (or a listed span) is one clip. Not for archive."""
+    min_clip_seconds: float = 0.0
+    """With clip_seconds: a shorter rest at the end is left out."""
     validate: Validate = "decode"
     """How much of a video must hold: nothing beyond its header, every packet, or every frame decoded."""
     bank: Path | None = None
@@ -39,27 +64,141 @@ class IngestConfig:
     video_cpu_seconds: int = 3600
     """CPU time that one video may take before it is given up, seconds, > 0."""
     video_memory_mb: int = 4096
-    """Address space that one video's decoder may take, MB, > 0."""
+    """Address space that one video's decoder may take, MB, >= 512."""
+    max_video_mb: int = 16_384
+    """Size of one input file, MB, > 0; a larger one is a failed input."""
     workers: int = 0
     """Ray tasks at a time; 0 for one per CPU of the cluster."""
     address: str | None = None
     """An existing Ray cluster ("auto" or host:port); without one a local Ray is started for the job."""
+    memory_mb: int = 0
+    """What the tasks of a local Ray may take together, MB; 0 leaves it to Ray (most of the machine)."""
+    task_seconds: float = 900.0
+    """After this long without an end a task is sent to another worker, with twice the time; > 0."""
     resume: bool = True
-    """Go on with an unfinished ingest of the same plan; --no-resume starts over."""
+    """Go on with an unfinished ingest of the same input; --no-resume starts over."""
+    append: bool = False
+    """OUT is a dataset already: inputs that INPUT does not name stay. Without it they are removed (tombstones)."""
+    checksum: bool = False
+    """OUT is a dataset already: tell changed inputs by their bytes instead of by size and time."""
 
     def __post_init__(self) -> None:
         _check("shard_mb", self.shard_mb > 0, "> 0", self.shard_mb)
+        if self.preset == "archive" and self.short_side != 256:
+            raise UsageError(f"short_side must go with a preset that encodes, got {self.short_side} with archive")
         _check("short_side", self.short_side >= 16 and self.short_side % 2 == 0, "even and >= 16", self.short_side)
         _check("max_failed_fraction", 0 <= self.max_failed_fraction <= 1, "in [0, 1]", self.max_failed_fraction)
         _check("video_cpu_seconds", self.video_cpu_seconds > 0, "> 0", self.video_cpu_seconds)
         _check("video_memory_mb", self.video_memory_mb >= 512, ">= 512", self.video_memory_mb)
-        _check("workers", self.workers >= 0, ">= 0", self.workers)
+        _check("max_video_mb", self.max_video_mb > 0, "> 0", self.max_video_mb)
+        _check("task_seconds", self.task_seconds > 0, "> 0", self.task_seconds)
+        _check("clip_seconds", self.clip_seconds is None or self.clip_seconds > 0, "> 0", self.clip_seconds)
+        _check("min_clip_seconds", self.min_clip_seconds >= 0, ">= 0", self.min_clip_seconds)
+        least = {"stream": ("packets", "decode"), "perceptual": ("decode",)}.get(self.dedup)
+        if least is not None and self.validate not in least:
+            raise UsageError(f"dedup {self.dedup} must go with validate {' or '.join(least)}, got {self.validate}")
+        if self.clip_seconds is not None and self.preset == "archive":
+            raise UsageError(f"clip_seconds must go with a preset that encodes, got {self.clip_seconds} with archive")
+        for name in ("workers", "memory_mb"):
+            _check(name, getattr(self, name) >= 0, ">= 0", getattr(self, name))
 
     def hashed(self) -> dict[str, object]:
         """What the bytes of the dataset depend on; workers, address, resume and the folders are not part of it."""
-        names = ("preset", "shard_mb", "dedup", "validate", "video_cpu_seconds", "video_memory_mb")
+        names = ("preset", "shard_mb", "dedup", "clip_seconds", "min_clip_seconds")
         form = {"short_side": self.short_side} if self.preset != "archive" else {}
-        return {name: getattr(self, name) for name in names} | form
+        return {name: getattr(self, name) for name in names} | self.probed() | form
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any], *, input: Path, out: Path) -> "IngestConfig":
+        """The options that a generation was made with."""
+        known = {name: value for name, value in record.items() if name in cls.__dataclass_fields__}
+        return cls(input=input, out=out, **known)
+
+    def probed(self) -> dict[str, object]:
+        """What the facts of a video depend on."""
+        names = ("validate", "video_cpu_seconds", "video_memory_mb", "max_video_mb")
+        return {name: getattr(self, name) for name in names} | {"fingerprint": self.dedup == "perceptual"}
+
+    def form(self) -> dict[str, object]:
+        """What every generation of a dataset must have in common."""
+        return {"preset": self.preset} | ({"short_side": self.short_side} if self.preset != "archive" else {})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlanConfig(IngestConfig):
+    """Probe INPUT and say what an ingest would write; writes nothing."""
+
+    out: tyro.conf.Suppress[Path] = Path()
+    max_failed_fraction: tyro.conf.Suppress[float] = 1.0
+    resume: tyro.conf.Suppress[bool] = True
+    append: tyro.conf.Suppress[bool] = False
+    checksum: tyro.conf.Suppress[bool] = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RetryConfig:
+    """Try the failed inputs of a dataset again, alone; what succeeds becomes a new generation."""
+
+    dataset: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
+    """The dataset folder."""
+    workers: int = 0
+    """Ray tasks at a time; 0 for one per CPU of the cluster."""
+    address: str | None = None
+    """An existing Ray cluster ("auto" or host:port); without one a local Ray is started for the job."""
+
+    def __post_init__(self) -> None:
+        _check("workers", self.workers >= 0, ">= 0", self.workers)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CompactConfig:
+    """Fold the generations of a dataset into one: live samples are copied into new tars, the old ones go."""
+
+    dataset: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
+    """The dataset folder."""
+    workers: int = 0
+    """Ray tasks at a time; 0 for one per CPU of the cluster."""
+    address: str | None = None
+    """An existing Ray cluster ("auto" or host:port); without one a local Ray is started for the job."""
+    task_seconds: float = 900.0
+    """After this long without an end a task is sent to another worker, with twice the time; > 0."""
+
+    def __post_init__(self) -> None:
+        _check("workers", self.workers >= 0, ">= 0", self.workers)
+        _check("task_seconds", self.task_seconds > 0, "> 0", self.task_seconds)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AdoptConfig:
+    """Take existing WebDataset tars as a dataset: index, tables and manifest are made, no video is copied."""
+
+    tars: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TARS")]
+    """A folder of tars, a tar, or a brace pattern of tars (`shards/{000..999}.tar`)."""
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
+    """The dataset folder to make; new or empty. The tars are linked into it."""
+    label_map: Path | None = None
+    """File that names class ids in `.cls` members."""
+    validate: Validate = "packets"
+    """How much of a video must hold: nothing beyond its header, every packet, or every frame decoded."""
+    video_cpu_seconds: int = 3600
+    """CPU time that one video may take before it is given up, seconds, > 0."""
+    video_memory_mb: int = 4096
+    """Address space that one video's decoder may take, MB, >= 512."""
+    max_video_mb: int = 16_384
+    """Size of one video, MB, > 0; a larger one is a failed input."""
+    workers: int = 0
+    """Ray tasks at a time; 0 for one per CPU of the cluster."""
+    address: str | None = None
+    """An existing Ray cluster ("auto" or host:port); without one a local Ray is started for the job."""
+    task_seconds: float = 3600.0
+    """After this long without an end a tar is given to another worker, with twice the time; > 0."""
+
+    def __post_init__(self) -> None:
+        _check("video_cpu_seconds", self.video_cpu_seconds > 0, "> 0", self.video_cpu_seconds)
+        _check("video_memory_mb", self.video_memory_mb >= 512, ">= 512", self.video_memory_mb)
+        _check("max_video_mb", self.max_video_mb > 0, "> 0", self.max_video_mb)
+        _check("workers", self.workers >= 0, ">= 0", self.workers)
+        _check("task_seconds", self.task_seconds > 0, "> 0", self.task_seconds)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

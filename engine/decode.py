@@ -18,6 +18,7 @@ from .sampling import View
 
 Packets = Sequence[dict[str, Any]]
 MEMORY_OPTIONS = {key: value for key, value in SAFE_OPTIONS.items() if key != "protocol_whitelist"}  # bytes, no files
+FROM_THE_BEGINNING = -1
 
 
 def decode_frames(
@@ -49,10 +50,12 @@ def decode_frames(
     else:
         frames = _decode_seeking(data, packets, wanted)
     to_rgb = VideoReformatter()  # one for the clip: setting up a conversion costs more than converting a small frame
+    size: dict[str, int] = {}  # of the first picture: a stream may change its size on the way
     for pts, frame in frames:
         if frame.is_corrupt:
             raise ValueError(f"the frame at pts {pts} does not decode whole")
-        found[pts] = to_rgb.reformat(frame, format="rgb24", threads=1).to_ndarray().astype(np.uint8, copy=False)
+        size = size or {"width": frame.width, "height": frame.height}
+        found[pts] = to_rgb.reformat(frame, format="rgb24", threads=1, **size).to_ndarray().astype(np.uint8, copy=False)
     missing = [pts for pts, _ in wanted if pts not in found]
     if missing:
         raise ValueError(f"the decoder gave no frame at pts {missing[0]}")
@@ -83,8 +86,10 @@ def _decode_seeking(
         stream.thread_count = 1
         for start in sorted(groups):
             left = groups[start]
-            container.seek(packets[start]["pts"], stream=stream)
-            for frame in _frames_from(container, stream, packets[start]["pts"]):
+            first_pts = None if start == FROM_THE_BEGINNING else packets[start]["pts"]
+            if first_pts is not None:
+                container.seek(first_pts, stream=stream)
+            for frame in _frames_from(container, stream, first_pts):
                 if frame.pts in left:
                     left.remove(frame.pts)
                     yield frame.pts, frame
@@ -92,9 +97,9 @@ def _decode_seeking(
                     break
 
 
-def _frames_from(container: Any, stream: Any, first_pts: int) -> Iterator[VideoFrame]:
-    """Frames from the packet at `first_pts` on; a seek may land before it."""
-    begun = False
+def _frames_from(container: Any, stream: Any, first_pts: int | None) -> Iterator[VideoFrame]:
+    """Frames from the packet at `first_pts` on (a seek may land before it), or all of them."""
+    begun = first_pts is None
     for packet in container.demux(stream):
         begun = begun or packet.pts == first_pts
         if begun or not packet.size:
@@ -107,7 +112,7 @@ def _start(packets: Packets, pts: int, place: int) -> int:
         packet = packets[start]
         if packet["keyframe"] and packet["pts"] is not None and packet["pts"] <= pts:
             return start
-    raise ValueError(f"no keyframe comes before the frame at pts {pts}")
+    return FROM_THE_BEGINNING  # the keyframe shows no picture of its own: an edit list hides the start of the video
 
 
 class AugmentGraph:

@@ -1,9 +1,8 @@
-"""The ingest job: probe tasks, plan, write tasks, commit."""
+"""The ingest job: list, probe, plan, write, commit. Killed at any point, it goes on from there when it is run again."""
 
 import json
-import shutil
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,183 +11,216 @@ import pyarrow as pa
 
 from .. import console
 from ..shards import ledger
-from ..shards.bank import Bank
 from ..shards.errors import UsageError
-from ..shards.files import make_folder, sha256_of, write_atomic
-from ..shards.ledger import Clip, LedgerRow
+from ..shards.files import make_folder, write_atomic
+from ..shards.ledger import LedgerRow
 from ..shards.manifest import NAME as MANIFEST_NAME
-from ..shards.manifest import BankShard, Generation, Manifest, ShardEntry, hash_json, write_manifest
-from .bank.actions import canonical_name
+from ..shards.manifest import BankShard, Manifest, read_manifest
 from .bank.shard import write_bank_tars
-from .cluster import ray_session, run_tasks
-from .config import IngestConfig, Validate
-from .errors import MediaError
-from .plan import Plan, SamplePlan, make_plan
-from .sandbox import Sandbox
-from .sources import InputRow, Inputs, read_inputs
-from .write import WrittenShard, write_shard
+from .cluster import Session, Task, ray_session, run_tasks
+from .commit import commit, finish, sweep
+from .config import IngestConfig, RetryConfig
+from .earlier import INPUTS_NAME, Earlier
+from .listing import known_actions, list_inputs, source_of
+from .plan import SamplePlan, shard_digest
+from .planning import Planning, Totals
+from .probing import TASK_MEMORY_BYTES, probe_all, sandbox_of
+from .sources import InputRow
+from .work import NAME as WORK_NAME
+from .work import Work
+from .write import write_shard
 
-WORK = ".work"
-PROBE_BATCH = 8
-
-_sandboxes: dict[tuple[int, int], Sandbox] = {}  # of this worker process, kept over tasks
+FRAMES_IN_FLIGHT = 40  # decoded pictures that a decoder, a filter and an encoder hold at once
 
 
 @dataclass(frozen=True, slots=True)
-class IngestResult:
-    """What an ingest made."""
+class Done:
+    """What an ingest did, and what there is now."""
 
     manifest: Manifest
-    counts: dict[str, int]
-    """Inputs by status."""
+    out: Path
     ignored: int
     """Files of the input folder that are not videos."""
-    rows: list[LedgerRow]
+    decoded: int
+    """Videos that were read by this run; the others were known."""
+    unchanged: int
+    """Inputs that earlier generations hold as they are."""
+    written: int
+    """Samples that this run wrote."""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Inputs by status."""
+        return {status: self.manifest.totals[status] for status in ledger.count([])}
+
+    def failed(self, at_most: int) -> list[LedgerRow]:
+        """The first rows of the ledger that failed."""
+        rows = ledger.read_ledger(self.out, where=("status", "==", "failed"))
+        return [ledger.row_of(record) for record in rows.slice(0, at_most).to_pylist()]
 
 
-def ingest(config: IngestConfig) -> IngestResult:
-    """Make a dataset of raw videos.
+@dataclass(slots=True)
+class _Job:
+    config: IngestConfig
+    work: Work
+    session: Session
+    earlier: Earlier | None
+    actions: dict[str, int] | None
+    record: dict[str, Any]
+    decoded: int = 0
+    written: int = 0
+
+    @property
+    def generation(self) -> int:
+        return 0 if self.earlier is None else len(self.earlier.manifest.generations)
+
+
+def ingest(config: IngestConfig) -> Done:
+    """Make a dataset of raw videos, or add a generation to one.
 
     Raises:
         UsageError: a wrong input, manifest, bank or output folder; nothing was done.
         StorageError: the disk refused; the job goes on where it stood when it is run again.
     """
     _check_out(config)
-    inputs = read_inputs(config.input)
-    spans = next((row for row in inputs.rows if row.start_seconds is not None or row.end_seconds is not None), None)
-    if spans is not None and config.preset == "archive":
-        raise UsageError(f"preset must be train-cpu to cut spans, got archive (input {spans.input_id!r} has a span)")
-    actions = _known_actions(inputs.rows, Bank.open(config.bank)) if config.bank is not None else None
-    with ray_session(config.address, config.workers) as at_a_time:
-        facts = _probe_all(inputs.rows, config, at_a_time)
-        plan = make_plan(inputs.rows, facts, config, actions)
-        written = _write_all(plan, config, actions, at_a_time)
-    bank_shards = [] if config.bank is None else write_bank_tars(config.bank, config.out, spellings=actions or {})
-    return _commit(inputs, plan, written, bank_shards, config)
+    source = source_of(config)
+    return replace(_run(config, source, frozenset()), ignored=source.ignored)
+
+
+def retry(config: RetryConfig) -> Done:
+    """Try the failed inputs of a dataset again.
+
+    Raises:
+        UsageError: no dataset, or one that does not remember its inputs.
+    """
+    folder = config.dataset
+    finish(folder)
+    manifest = read_manifest(folder)
+    if not (folder / INPUTS_NAME).is_file():
+        raise UsageError(f"{folder} must hold {INPUTS_NAME} to know where its inputs lie, but there is none")
+    earlier = Earlier(folder, manifest)
+    rows = [earlier.input(number) for number in range(len(earlier)) if earlier.status[number] == "failed"]
+    made_with = IngestConfig.from_record(manifest.generations[-1].config, input=folder, out=folder)
+    job = replace(made_with, workers=config.workers, address=config.address, append=True, bank=None)
+    return _run(job, rows, frozenset({"failed"}))
+
+
+def _run(config: IngestConfig, rows: Iterable[InputRow], again: frozenset[str]) -> Done:
+    work = Work(config.out)
+    with work.lock():
+        _open(config, work)
+        earlier = Earlier(config.out, read_manifest(config.out)) if (config.out / MANIFEST_NAME).is_file() else None
+        listing = list_inputs(rows, work, config, earlier)
+        actions = known_actions(listing.labels, config)
+        with ray_session(config.address, config.workers, config.memory_mb) as session:
+            job = _Job(config, work, session, earlier, actions, _config_record(config))
+            job.decoded = probe_all(listing, work, config, session, earlier, again)
+            planning = Planning(listing, work, config, earlier, actions)
+            totals = planning.totals()
+            bank = _write_bank(job)
+            same = totals.unchanged == totals.inputs and totals.unchanged + planning.aside == len(earlier or ())
+            if earlier is not None and same and bank == earlier.manifest.bank:
+                work.clear()
+                return Done(earlier.manifest, config.out, 0, job.decoded, totals.unchanged, 0)
+            _write(job, planning, totals)
+        manifest = commit(work, planning.placed(), earlier, planning.live, bank, job.record)
+    return Done(manifest, config.out, 0, job.decoded, totals.unchanged, job.written)
 
 
 def _check_out(config: IngestConfig) -> None:
     out = config.out
-    if (out / MANIFEST_NAME).exists():
-        raise UsageError(f"out must be a new or empty folder, but {out} already holds a dataset")
-    if out.is_dir():
-        strangers = sorted(p.name for p in out.iterdir() if p.name not in (WORK, "shards", "bank", ledger.NAME))
-        if strangers or (any(out.iterdir()) and not (out / WORK).is_dir()):
-            raise UsageError(f"out must be a new or empty folder, but {out} holds {strangers or ['shards']}")
-    elif out.exists():
+    if out.exists() and not out.is_dir():
         raise UsageError(f"out must be a folder, but {out} is a file")
+    if (out / MANIFEST_NAME).is_file():
+        made_with = read_manifest(out).generations[-1].config
+        for name, value in config.form().items():
+            if made_with.get(name) != value:
+                was = made_with.get(name)
+                raise UsageError(f"{name} must be {was!r} as in the dataset {out}, got {value!r}; or give a new folder")
+    elif out.is_dir():
+        strangers = sorted(p.name for p in out.iterdir() if p.name not in (WORK_NAME, "shards", "bank"))
+        if strangers or (any(out.iterdir()) and not (out / WORK_NAME).is_dir()):
+            raise UsageError(
+                f"out must be a new or empty folder or a dataset, but {out} holds {strangers or ['shards']}"
+            )
 
 
-def _known_actions(rows: Sequence[InputRow], bank: Bank) -> dict[str, int]:
-    """Every label of the input that the bank knows, as it is spelled or by its canonical name → its action id."""
-    names = {label: (label, canonical_name(label)) for row in rows for label in row.labels}
-    return {
-        label: bank.find(known).action_id
-        for label, spellings in names.items()
-        if (known := next((name for name in spellings if name in bank), None)) is not None
-    }
-
-
-def _probe_all(rows: Sequence[InputRow], config: IngestConfig, at_a_time: int) -> list[dict[str, Any]]:
-    batches = [[row.path for row in rows[i : i + PROBE_BATCH]] for i in range(0, len(rows), PROBE_BATCH)]
-    limits = (config.video_cpu_seconds, config.video_memory_mb)
-    with console.progress(len(rows), "probe", "videos") as shown:
-        results = run_tasks(
-            _probe_task,
-            [(batch, config.validate, limits) for batch in batches],
-            at_a_time,
-            lambda found: shown.update(len(found)),
+def _open(config: IngestConfig, work: Work) -> None:
+    """Make good what a killed job left, and go on with it or clear it away."""
+    finish(config.out)
+    note = work.folder / "job.json"
+    asked = str(config.input.absolute())
+    if note.is_file() and config.resume and (found := json.loads(note.read_bytes())) != asked:
+        raise UsageError(
+            f"{config.out} holds an unfinished ingest of {found}; run that again, or start over: --no-resume"
         )
-    return [facts for result in results for facts in result]
+    if not (note.is_file() and config.resume):
+        manifest = read_manifest(config.out) if (config.out / MANIFEST_NAME).is_file() else None
+        work.clear()
+        sweep(config.out, manifest)
+    work.open()
+    write_atomic(note, json.dumps(asked).encode())
 
 
-def _probe_task(paths: list[str], validate: Validate, limits: tuple[int, int]) -> list[dict[str, Any]]:
-    found = []
-    for path in paths:
-        try:
-            found.append(_sandbox(limits).call("probe", path=path, validate=validate))
-        except MediaError as error:
-            found.append({"reason": error.reason, "detail": error.detail})
-    return found
+def _write(job: _Job, planning: Planning, totals: Totals) -> None:
+    """Write every shard that an earlier run of this job has not written yet."""
+    with console.progress(totals.samples, "write", "samples") as shown:
+
+        def tasks() -> Iterator[Task]:
+            for number, samples in planning.shards():
+                labels = {label for sample in samples for label in sample.row.labels}
+                ids = None if job.actions is None else {label: job.actions[label] for label in labels}
+                digest = shard_digest(samples, job.record, ids)
+                if _is_written(job, number, digest):
+                    shown.update(len(samples))
+                else:
+                    arguments = (samples, number, digest, job.config, job.generation, ids)
+                    pixels = max(sample.facts["width"] * sample.facts["height"] for sample in samples)
+                    memory = TASK_MEMORY_BYTES + FRAMES_IN_FLIGHT * 3 * pixels
+                    yield Task(f"writing shard {number}", arguments, memory)
+
+        def on_done(samples: int) -> None:
+            job.written += samples
+            shown.update(samples)
+
+        run_tasks(_write_task, tasks(), job.session, on_done, deadline_seconds=job.config.task_seconds)
 
 
-def _sandbox(limits: tuple[int, int]) -> Sandbox:
-    return _sandboxes.setdefault(limits, Sandbox(*limits))
-
-
-def _write_all(plan: Plan, config: IngestConfig, actions: dict[str, int] | None, at_a_time: int) -> list[WrittenShard]:
-    """Write every shard that an earlier run of the same plan has not committed yet."""
-    done_folder = _open_work(plan, config, actions)
-    done = {number: _recall(done_folder, number) for number in range(len(plan.shards))}
-    todo = [number for number, shard in done.items() if shard is None]
-    with console.progress(plan.samples, "write", "samples") as shown:
-        shown.update(sum(len(plan.shards[number]) for number, shard in done.items() if shard is not None))
-        arguments = []
-        for number in todo:
-            labels = {label for sample in plan.shards[number] for label in sample.row.labels}
-            ids = None if actions is None else {label: actions[label] for label in labels}
-            arguments.append((plan.shards[number], number, config, ids, done_folder))
-        results = run_tasks(_write_task, arguments, at_a_time, lambda shard: shown.update(len(shard.ledger)))
-    done |= dict(zip(todo, results, strict=True))
-    return [shard for shard in done.values() if shard is not None]
-
-
-def _open_work(plan: Plan, config: IngestConfig, actions: dict[str, int] | None) -> Path:
-    """The folder of notes on committed shards; emptied when they belong to another plan."""
-    work = config.out / WORK
-    plan_hash = hash_json([_config_record(config), actions, [[asdict(s) for s in shard] for shard in plan.shards]])
-    note = work / "plan.json"
-    if note.is_file() and (not config.resume or json.loads(note.read_bytes()) != plan_hash):
-        for folder in (work, config.out / "shards", config.out / "bank"):
-            shutil.rmtree(folder, ignore_errors=True)
-    make_folder(work / "done")
-    write_atomic(note, json.dumps(plan_hash).encode())
-    return work / "done"
+def _is_written(job: _Job, number: int, digest: str) -> bool:
+    note = job.work.note(number)
+    if note is None or note["digest"] != digest:
+        return False
+    tar = job.config.out / "shards" / f"{number:06d}.tar"
+    return note["entry"] is None or (tar.is_file() and tar.stat().st_size == note["entry"]["bytes"])
 
 
 def _write_task(
-    samples: list[SamplePlan], number: int, config: IngestConfig, action_ids: dict[str, int] | None, done_folder: Path
-) -> WrittenShard:
-    sandbox = _sandbox((config.video_cpu_seconds, config.video_memory_mb))
-    shard = write_shard(samples, number, config.out.absolute(), config, action_ids, sandbox)
-    write_atomic(done_folder.absolute() / f"{number:06d}.json", json.dumps(asdict(shard)).encode())
-    return shard
+    samples: list[SamplePlan],
+    number: int,
+    digest: str,
+    config: IngestConfig,
+    generation: int,
+    action_ids: dict[str, int] | None,
+) -> int:
+    work = Work(config.out)
+    make_folder(work.scratch)
+    sandbox = sandbox_of(config.video_cpu_seconds, config.video_memory_mb)
+    shard = write_shard(samples, number, config.out.absolute(), config, generation, action_ids, sandbox, work.scratch)
+    work.write_note(number, {"digest": digest, **asdict(shard)})
+    return len(samples)
 
 
-def _recall(done_folder: Path, number: int) -> WrittenShard | None:
-    path = done_folder / f"{number:06d}.json"
-    if not path.is_file():
-        return None
-    record = json.loads(path.read_bytes())
-    rows = [LedgerRow(**(row | {"clips": [Clip(**clip) for clip in row["clips"]]})) for row in record["ledger"]]
-    return WrittenShard(ShardEntry(**record["entry"]) if record["entry"] else None, rows)
-
-
-def _commit(
-    inputs: Inputs, plan: Plan, written: list[WrittenShard], bank: list[BankShard], config: IngestConfig
-) -> IngestResult:
-    by_id = {row.input_id: row for row in plan.rejected}
-    by_id |= {row.input_id: row for shard in written for row in shard.ledger}
-    rows = [by_id[row.input_id] for row in inputs.rows]
-    entries = [shard.entry for shard in written if shard.entry is not None]
-    counts = ledger.count(rows)
-    totals = counts | {
-        "inputs": len(rows),
-        "samples": sum(entry.samples for entry in entries),
-        "bytes": sum(entry.bytes for entry in entries),
-    }
-    ledger.write_ledger(config.out, rows)
-    record = _config_record(config)
-    manifest = Manifest(
-        classes=sorted({label for row in inputs.rows for label in row.labels}),
-        generations=[Generation(record, hash_json(record), entries)],
-        ledger_sha256=sha256_of(config.out / ledger.NAME),
-        totals=totals,
-        bank=bank,
-    )
-    write_manifest(config.out, manifest)
-    shutil.rmtree(config.out / WORK)
-    return IngestResult(manifest, counts, inputs.ignored, rows)
+def _write_bank(job: _Job) -> list[BankShard]:
+    earlier = [] if job.earlier is None else job.earlier.manifest.bank
+    if job.config.bank is None:
+        return earlier
+    made = write_bank_tars(job.config.bank, job.config.out, spellings=job.actions or {}, first=len(earlier))
+    if [shard.sha256 for shard in made] != [shard.sha256 for shard in earlier]:
+        return made
+    for shard in made:  # the same bank again
+        for suffix in (".tar", ".idx"):
+            (job.config.out / shard.uri).with_suffix(suffix).unlink()
+    return earlier
 
 
 def _config_record(config: IngestConfig) -> dict[str, Any]:

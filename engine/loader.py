@@ -117,6 +117,8 @@ class ClipLoader:
             UsageError: the state belongs to another dataset, seed, batch, window or version of the order.
         """
         own = self.state_dict()
+        if not isinstance(state, dict):
+            raise UsageError(f"loader state must be what state_dict gave, got {type(state).__name__}")
         for name in STATE_KEYS:
             if name not in ("epoch", "position") and state.get(name) != own[name]:
                 raise UsageError(f"loader state must have {name} {own[name]!r} to go on here, got {state.get(name)!r}")
@@ -231,13 +233,17 @@ def _select(dataset: Dataset, config: LoaderConfig, classes: Sequence[str]) -> t
     rows = dataset.table(COLUMNS).to_pylist()
     places = [SampleRef(shard, row) for shard, size in enumerate(dataset.shard_sizes) for row in range(size)]
     samples = []
-    for row, place in zip(rows, places, strict=True):
+    for row, place, live in zip(rows, places, dataset.live(), strict=True):
         label = next((index[name] for name in row["labels"] if name in index), -1)
-        if (config.split in (None, row["split"])) and (config.classes is None or label >= 0):
+        if live and config.split in (None, row["split"]) and (config.classes is None or label >= 0):
             samples.append(_Sample(row["key"], place, label, row))
     least = config.global_batch if config.training else 1
     if len(samples) < least:
-        asked = f"split {config.split!r}, {len(classes)} classes"
-        raise UsageError(f"{dataset.folder} must hold at least {least} samples for {asked}, got {len(samples)}")
+        splits = sorted({row["split"] or "none" for row in rows})
+        asked = "any split" if config.split is None else f"split {config.split!r}"
+        raise UsageError(
+            f"{dataset.folder} must hold at least {least} samples of {asked} and {len(classes)} classes, "
+            f"got {len(samples)} (splits there: {', '.join(splits)})"
+        )
     sizes = np.bincount([sample.ref.shard for sample in samples], minlength=len(dataset.shard_sizes))
     return samples, [int(size) for size in sizes]

@@ -1,12 +1,15 @@
-"""Input rows + probe facts + config → samples and shards. Pure and deterministic: no files, no clock, no Ray."""
+"""Input rows + probe facts + config → what becomes of each, and which shard holds it. No files, no clock, no Ray."""
 
-from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+import hashlib
+import json
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
-from ..shards.ledger import Clip, LedgerRow, Reason
+from ..shards.ledger import Clip, LedgerRow, Reason, Status
 from ..shards.schema import sample_key
 from .config import IngestConfig
+from .cut import Span, spans_of
 from .sources import InputRow
 from .transcode import output_size
 
@@ -15,6 +18,8 @@ JPEG_BYTES_PER_PIXEL = 0.16  # at the quantiser of `transcode`: 0.15 to 0.19 on 
 PER_SAMPLE_BYTES = 4096  # tar headers, padding and the json
 CONTAINER_BYTES_PER_FRAME = 24  # a Matroska block and its share of the cues
 
+Form = Literal["copy", "remux", "intra"]
+
 
 @dataclass(frozen=True, slots=True)
 class SamplePlan:
@@ -22,98 +27,119 @@ class SamplePlan:
 
     key: str
     row: InputRow
+    span: Span
     facts: dict[str, Any]
     """Of the source, as `probe` found them."""
     ext: str
-    form: str
+    form: Form
     """copy (the bytes as they are), remux or intra."""
     estimated_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """Which samples go into which shard, and the ledger rows of every input that is not written."""
+class Decision:
+    """What becomes of one input: samples, a ledger row that says why there are none, or what it was before."""
 
-    shards: list[list[SamplePlan]]
-    rejected: list[LedgerRow]
+    row: InputRow
+    facts: dict[str, Any]
+    samples: list[SamplePlan] = field(default_factory=list)
+    rejected: LedgerRow | None = None
+    carried: int | None = None
+    """Ledger row of an earlier generation that still holds."""
 
-    @property
-    def samples(self) -> int:
-        """How many samples will be written."""
-        return sum(len(shard) for shard in self.shards)
 
-
-def make_plan(
-    rows: Sequence[InputRow],
-    facts: Sequence[Mapping[str, Any]],
+def decide(
+    row: InputRow,
+    facts: dict[str, Any],
     config: IngestConfig,
+    twin: tuple[str, Reason] | None = None,
     known_labels: Container[str] | None = None,
-) -> Plan:
-    """Decide for every input what becomes of it, and cut the rest into shards in input order.
+) -> Decision:
+    """Decide what becomes of an input.
 
     Args:
-        rows: the inputs.
-        facts: for each row what `probe` found, or {"reason", "detail"} where it failed.
+        row: the input.
+        facts: what `probe` found, or {"reason", "detail"} where it failed.
         config: the job's options.
+        twin: id of the input that this one repeats, and how that was told.
         known_labels: labels that are actions of the bank, or None to take every label.
-
-    Returns:
-        Shards of at most `shard_mb` by estimate (a sample larger than that has a shard of its own).
     """
-    rejected: list[LedgerRow] = []
-    samples: list[SamplePlan] = []
-    first_with: dict[object, InputRow] = {}
-    for row, found in zip(rows, facts, strict=True):
-        unknown = [label for label in row.labels if known_labels is not None and label not in known_labels]
-        if "reason" in found:
-            rejected.append(_reject(row, "failed", found["reason"], found["detail"]))
-        elif unknown:
-            rejected.append(_reject(row, "failed", "unknown_label", f"the bank has no action {unknown[0]!r}"))
-        elif row.start_seconds is not None and row.start_seconds >= found["duration_seconds"]:
-            detail = f"starts at {row.start_seconds} s, the video ends at {found['duration_seconds']:.3f} s"
-            rejected.append(_reject(row, "filtered", "span", detail))
-        elif (twin := _twin(row, found, config, first_with)) is not None:
-            rejected.append(_reject(row, "duplicate", twin[1], f"same as {twin[0].input_id}"))
-        else:
-            samples.append(_sample(row, dict(found), config))
-    return Plan(_cut(samples, config.shard_mb * 1_000_000), rejected)
+    if "reason" in facts:
+        return _reject(row, facts, status_of(facts["reason"]), facts["reason"], facts["detail"])
+    unknown = unknown_label(row, known_labels)
+    if unknown is not None:
+        return _reject(row, facts, "failed", "unknown_label", f"the bank has no action {unknown!r}")
+    if row.start_seconds is not None and row.start_seconds >= facts["duration_seconds"]:
+        detail = f"starts at {row.start_seconds} s, the video ends at {facts['duration_seconds']:.3f} s"
+        return _reject(row, facts, "filtered", "span", detail)
+    if twin is not None:
+        return _reject(row, facts, "duplicate", twin[1], f"same as {twin[0]}", twin[0])
+    spans = spans_of(row, facts, config)
+    if not spans:
+        detail = f"{facts['duration_seconds']:.3f} s hold no clip of at least {config.min_clip_seconds} s"
+        return _reject(row, facts, "filtered", "span", detail)
+    return Decision(row, facts, [_sample(row, span, facts, config) for span in spans])
 
 
-def _reject(row: InputRow, status: Any, reason: Reason, detail: str) -> LedgerRow:
+def status_of(reason: Reason) -> Status:
+    """What an input or a clip counts as that ended for this reason; "" is none."""
+    return "ok" if not reason else "filtered" if reason == "span" else "failed"
+
+
+def unknown_label(row: InputRow, known_labels: Container[str] | None) -> str | None:
+    """The first label that the bank lacks."""
+    if known_labels is None:
+        return None
+    return next((label for label in row.labels if label not in known_labels), None)
+
+
+def _reject(
+    row: InputRow, facts: dict[str, Any], status: Status, reason: Reason, detail: str, twin: str | None = None
+) -> Decision:
     key = sample_key(row.input_id, row.start_seconds, row.end_seconds)
-    return LedgerRow(row.input_id, row.uri, status, reason, detail, [Clip(key, status, reason)])
+    rejected = ledger_row(row, facts, status, reason, detail, [Clip(key, status, reason)], twin)
+    return Decision(row, facts, rejected=rejected)
 
 
-def _twin(
-    row: InputRow, found: Mapping[str, Any], config: IngestConfig, first_with: dict[object, InputRow]
-) -> tuple[InputRow, Reason] | None:
-    """The earlier input that this one repeats, if any; the first one in input order stays."""
-    prints: dict[Reason, str] = {}
-    if config.dedup != "none":
-        prints["exact"] = found["sha256"]
-    if config.dedup == "stream" and found["stream_hash"]:
-        prints["stream"] = found["stream_hash"]
-    span = (row.start_seconds, row.end_seconds)
-    for reason, fingerprint in prints.items():
-        earlier = first_with.setdefault((reason, fingerprint, span), row)
-        if earlier is not row:
-            return earlier, reason
-    return None
+def ledger_row(
+    row: InputRow,
+    facts: dict[str, Any],
+    status: Status,
+    reason: Reason,
+    detail: str,
+    clips: list[Clip],
+    duplicate_of: str | None = None,
+) -> LedgerRow:
+    """The ledger's row of an input, with the fingerprints of its source."""
+    fingerprint = facts.get("fingerprint")
+    return LedgerRow(
+        row.input_id,
+        row.uri,
+        status,
+        reason,
+        detail,
+        clips,
+        duplicate_of=duplicate_of,
+        source_bytes=facts.get("bytes"),
+        sha256=facts.get("sha256"),
+        stream_hash=facts.get("stream_hash") or None,
+        fingerprint=bytes.fromhex(fingerprint) if fingerprint else None,
+    )
 
 
-def _sample(row: InputRow, facts: dict[str, Any], config: IngestConfig) -> SamplePlan:
-    key = sample_key(row.input_id, row.start_seconds, row.end_seconds)
+def _sample(row: InputRow, span: Span, facts: dict[str, Any], config: IngestConfig) -> SamplePlan:
+    key = sample_key(row.input_id, *span)
     if config.preset == "archive":
         ext = _copied_extension(row.path, facts["container"])
-        form = "copy" if ext else "remux"
-        return SamplePlan(key, row, facts, ext or "mkv", form, facts["bytes"] + PER_SAMPLE_BYTES)
-    start, end = row.start_seconds or 0.0, row.end_seconds or facts["duration_seconds"]
+        form: Form = "copy" if ext else "remux"
+        return SamplePlan(key, row, span, facts, ext or "mkv", form, facts["bytes"] + PER_SAMPLE_BYTES)
+    start, end = span[0] or 0.0, span[1] or facts["duration_seconds"]
     wide, high = output_size(
         facts["width"], facts["height"], facts["pixel_aspect"], facts["rotation"], config.short_side
     )
     frames = max(1.0, (min(end, facts["duration_seconds"]) - start) * facts["fps"])
     estimate = frames * (wide * high * JPEG_BYTES_PER_PIXEL + CONTAINER_BYTES_PER_FRAME)
-    return SamplePlan(key, row, facts, "mkv", "intra", int(estimate) + PER_SAMPLE_BYTES)
+    return SamplePlan(key, row, span, facts, "mkv", "intra", int(estimate) + PER_SAMPLE_BYTES)
 
 
 def _copied_extension(path: str, container: str) -> str | None:
@@ -125,13 +151,42 @@ def _copied_extension(path: str, container: str) -> str | None:
     return None
 
 
-def _cut(samples: list[SamplePlan], limit_bytes: int) -> list[list[SamplePlan]]:
-    shards: list[list[SamplePlan]] = []
-    filled = limit_bytes
+def place(decisions: Iterable[Decision], shard_bytes: int, first: int) -> Iterator[tuple[Decision, list[int]]]:
+    """Cut samples into shards in input order; yields every decision with the shard number of each of its samples.
+
+    A shard holds at most `shard_bytes` by estimate; a sample larger than that has a shard of its own.
+    """
+    number, filled = first - 1, shard_bytes
+    for decision in decisions:
+        numbers = []
+        for sample in decision.samples:
+            if filled + sample.estimated_bytes > shard_bytes:
+                number, filled = number + 1, 0
+            numbers.append(number)
+            filled += sample.estimated_bytes
+        yield decision, numbers
+
+
+def shards_of(placed: Iterable[tuple[Decision, list[int]]]) -> Iterator[tuple[int, list[SamplePlan]]]:
+    """The samples of each shard, one shard at a time."""
+    number, samples = -1, list[SamplePlan]()
+    for decision, numbers in placed:
+        for sample, its in zip(decision.samples, numbers, strict=True):
+            if its != number and samples:
+                yield number, samples
+                samples = []
+            number = its
+            samples.append(sample)
+    if samples:
+        yield number, samples
+
+
+def shard_digest(samples: list[SamplePlan], config: dict[str, Any], actions: dict[str, int] | None) -> str:
+    """Names the bytes of a shard before it is written: everything that they depend on."""
+    digest = hashlib.blake2b(json.dumps([config, actions], sort_keys=True).encode(), digest_size=16)
     for sample in samples:
-        if filled + sample.estimated_bytes > limit_bytes:
-            shards.append([])
-            filled = 0
-        shards[-1].append(sample)
-        filled += sample.estimated_bytes
-    return shards
+        record = asdict(sample)
+        record["facts"].pop("version", None)  # a copy of the same file has another time
+        del record["row"]["path"]
+        digest.update(json.dumps(record, sort_keys=True).encode())
+    return digest.hexdigest()

@@ -7,16 +7,21 @@ sleeps.
 """
 
 import json
+import os
 import select
 import signal
 import subprocess
 import sys
+import time
 from typing import Any
 
+from ..shards.ledger import Reason
 from .errors import MediaError
+from .limits import MAX_REPLY_BYTES
 
 WALL_PER_CPU_SECOND = 10
 WALL_GRACE_SECONDS = 60
+READ_BYTES = 1 << 20
 
 
 class Sandbox:
@@ -35,23 +40,38 @@ class Sandbox:
         """
         child = self._start()
         assert child.stdin is not None
-        assert child.stdout is not None
         try:
             child.stdin.write(json.dumps([name, arguments]).encode() + b"\n")
             child.stdin.flush()
         except BrokenPipeError:
-            raise self._death(hung=False) from None
-        wall_seconds = self._cpu_seconds * WALL_PER_CPU_SECOND + WALL_GRACE_SECONDS
-        ready, _, _ = select.select([child.stdout], [], [], wall_seconds)
-        line = child.stdout.readline() if ready else b""
-        if not line.endswith(b"\n"):
-            raise self._death(hung=not ready)
-        reply = json.loads(line)
-        if "media" in reply:
-            raise MediaError(*reply["media"])
-        if "os" in reply:
-            raise OSError(*reply["os"])
-        return reply["value"]
+            raise self._death() from None
+        try:
+            [(kind, value)] = json.loads(self._read_line(child)).items()
+        except (ValueError, AttributeError):  # a decoder that was taken over may write anything
+            raise self._end("crashed", "the decoder's process answered nonsense") from None
+        if kind == "media":
+            reason, detail = value
+            raise MediaError(reason, detail)
+        if kind == "os":
+            raise OSError(*value)
+        return value
+
+    def _read_line(self, child: subprocess.Popen[bytes]) -> bytes:
+        """The child's answer; waiting for it and its length have limits."""
+        assert child.stdout is not None
+        deadline = time.monotonic() + self._cpu_seconds * WALL_PER_CPU_SECOND + WALL_GRACE_SECONDS
+        answer, poll = bytearray(), select.poll()
+        poll.register(child.stdout, select.POLLIN)
+        while not answer.endswith(b"\n"):
+            if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                raise self._end("limit", f"took more than {self._cpu_seconds} s of CPU time")
+            piece = os.read(child.stdout.fileno(), READ_BYTES)
+            if not piece:
+                raise self._death()
+            answer += piece
+            if len(answer) > MAX_REPLY_BYTES:
+                raise self._end("limit", f"what is found must fit {MAX_REPLY_BYTES} bytes")
+        return bytes(answer)
 
     def close(self) -> None:
         """End the child."""
@@ -64,25 +84,32 @@ class Sandbox:
         if self._child is not None and self._child.poll() is not None:
             self.close()
         if self._child is None:
-            command = [
-                sys.executable,
-                "-m",
-                f"{__package__}.sandbox_child",
-                str(self._cpu_seconds),
-                str(self._memory_mb),
-            ]
+            # -P: the working folder may hold what was downloaded, and no module comes from there
+            command = [sys.executable, "-P", "-m", f"{__package__}.sandbox_child"]
+            command += [str(self._cpu_seconds), str(self._memory_mb)]
             self._child = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},  # each of its threads takes address space
             )
         return self._child
 
-    def _death(self, hung: bool) -> MediaError:
+    def _death(self) -> MediaError:
+        """Why the child ended by itself."""
         assert self._child is not None
-        if hung:
-            self._child.kill()
-        code = self._child.wait()
+        try:
+            code = self._child.wait(WALL_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            return self._end("crashed", "the decoder's process stopped answering")
         self.close()
-        if hung or code == -signal.SIGXCPU:
+        if code == -signal.SIGXCPU:
             return MediaError("limit", f"took more than {self._cpu_seconds} s of CPU time")
         name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         return MediaError("crashed", f"the decoder ended its process: {name}")
+
+    def _end(self, reason: Reason, detail: str) -> MediaError:
+        """End a child that is no longer listened to."""
+        self.close()
+        return MediaError(reason, detail)

@@ -8,16 +8,24 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from . import limits
 from .errors import MediaError
+from .fingerprint import probe_with_fingerprint
 from .probe import packet_table, probe
 from .transcode import remux, to_intra
 
 CALLS: dict[str, Callable[..., Any]] = {
     "probe": probe,
+    "probe_with_fingerprint": probe_with_fingerprint,
     "packet_table": packet_table,
     "remux": remux,
     "to_intra": to_intra,
 }
+READERS = (
+    "probe",
+    "probe_with_fingerprint",
+    "packet_table",
+)  # they write nothing, so an OSError of theirs is the video's
 
 
 def _serve(cpu_seconds: int, memory_mb: int) -> None:
@@ -25,6 +33,8 @@ def _serve(cpu_seconds: int, memory_mb: int) -> None:
     os.dup2(2, 1)  # whatever a library prints must not look like a reply
     resource.setrlimit(resource.RLIMIT_AS, (memory_mb << 20, memory_mb << 20))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limits.MAX_WRITTEN_BYTES, limits.MAX_WRITTEN_BYTES))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limits.MAX_OPEN_FILES, limits.MAX_OPEN_FILES))
     for line in sys.stdin.buffer:
         name, arguments = json.loads(line)
         used = resource.getrusage(resource.RUSAGE_SELF)
@@ -37,7 +47,8 @@ def _serve(cpu_seconds: int, memory_mb: int) -> None:
         except MemoryError:
             reply = {"media": ["limit", f"needs more than {memory_mb} MB of memory"]}
         except OSError as error:
-            reply = {"os": [error.errno, error.strerror or str(error), error.filename]}
+            text = error.strerror or str(error)
+            reply = {"media": ["unreadable", text]} if name in READERS else {"os": [error.errno, text, error.filename]}
         except Exception as error:  # whatever else a library raises on strange media is that medium's fault
             reply = {"media": ["crashed", f"{type(error).__name__}: {error}"]}
         replies.write(json.dumps(reply).encode() + b"\n")

@@ -11,23 +11,26 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..shards.files import atomic_file, make_folder, sha256_of, storage_error, write_atomic
-from ..shards.ledger import Clip, LedgerRow, Status
+from ..shards.ledger import Reason
 from ..shards.manifest import ShardEntry
 from ..shards.schema import SAMPLE, action_id
 from ..shards.tar import TarWriter
 from .bank.actions import canonical_name
 from .config import IngestConfig
 from .errors import MediaError
+from .fetch import local_copy, version_of
 from .plan import SamplePlan
 from .sandbox import Sandbox
 
 
 @dataclass(frozen=True, slots=True)
 class WrittenShard:
-    """What a write task did; `entry` is None where no sample of the shard could be written."""
+    """What a write task did."""
 
     entry: ShardEntry | None
-    ledger: list[LedgerRow] = field(default_factory=list)
+    """None where no sample of the shard could be written."""
+    failures: dict[str, tuple[Reason, str]] = field(default_factory=dict)
+    """Keys of the samples that are not in it, with reason and detail."""
 
 
 def write_shard(
@@ -35,8 +38,10 @@ def write_shard(
     number: int,
     out: Path,
     config: IngestConfig,
+    generation: int,
     action_ids: dict[str, int] | None,
     sandbox: Sandbox,
+    scratch: Path,
 ) -> WrittenShard:
     """Write shard `number` of the dataset at `out`.
 
@@ -45,8 +50,10 @@ def write_shard(
         number: of the shard, its file name.
         out: the dataset folder.
         config: the job's options.
+        generation: that the shard belongs to.
         action_ids: of every label, from a bank; None names actions by the label itself.
         sandbox: does what touches the videos.
+        scratch: a folder for what lives no longer than a sample takes.
 
     Raises:
         StorageError: the disk refused.
@@ -54,21 +61,19 @@ def write_shard(
     name = f"{number:06d}"
     tar_path = out / "shards" / f"{name}.tar"
     make_folder(tar_path.parent)
-    ledger: list[LedgerRow] = []
+    failures: dict[str, tuple[Reason, str]] = {}
     rows: list[dict[str, Any]] = []
     with atomic_file(tar_path) as file:
         writer = TarWriter(file)
         for sample in samples:
             try:
-                rows.append(_write_sample(writer, sample, config, action_ids, sandbox, tar_path.parent))
+                rows.append(_write_sample(writer, sample, config, generation, action_ids, sandbox, scratch))
             except MediaError as error:
-                ledger.append(_row(sample, error))
-            else:
-                ledger.append(_row(sample, None))
+                failures[sample.key] = (error.reason, error.detail)
         tar_sha256 = writer.close()
     if not rows:
         tar_path.unlink()
-        return WrittenShard(None, ledger)
+        return WrittenShard(None, failures)
     index = writer.index()
     write_atomic(tar_path.with_suffix(".idx"), index)
     table = pa.Table.from_pylist(rows, schema=SAMPLE)
@@ -76,30 +81,25 @@ def write_shard(
         pq.write_table(table, file, compression="zstd")
     sums = [sha256_of(tar_path.with_suffix(suffix)) for suffix in (".idx", ".parquet")]
     entry = ShardEntry(name, f"shards/{name}.tar", len(rows), writer.bytes, tar_sha256, sums[0], sums[1])
-    return WrittenShard(entry, ledger)
-
-
-def _row(sample: SamplePlan, error: MediaError | None) -> LedgerRow:
-    row = sample.row
-    if error is None:
-        return LedgerRow(row.input_id, row.uri, "ok", clips=[Clip(sample.key, "ok", "")])
-    status: Status = "filtered" if error.reason == "span" else "failed"
-    return LedgerRow(
-        row.input_id, row.uri, status, error.reason, error.detail, [Clip(sample.key, status, error.reason)]
-    )
+    return WrittenShard(entry, failures)
 
 
 def _write_sample(
     writer: TarWriter,
     sample: SamplePlan,
     config: IngestConfig,
+    generation: int,
     action_ids: dict[str, int] | None,
     sandbox: Sandbox,
     scratch: Path,
 ) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(prefix=".clip-", dir=scratch) as folder:
-        facts, video = _make_form(sample, config, sandbox, Path(folder) / "clip.mkv")
-        row = _table_row(sample, facts, action_ids)
+    limit = config.max_video_mb * 1_000_000
+    with (
+        tempfile.TemporaryDirectory(dir=scratch) as folder,
+        local_copy(sample.row, Path(folder), max_bytes=limit, version=sample.facts["version"]) as source,
+    ):
+        facts, video = _make_form(sample, source, config, sandbox, Path(folder) / "clip.mkv")
+        row = _table_row(sample, facts, generation, action_ids)
         record = {
             name: value for name, value in row.items() if name not in ("packets", "generation", "perceptual_hash")
         }
@@ -107,7 +107,7 @@ def _write_sample(
             record["extra"] = sample.row.extra
         parts: dict[str, bytes | Path] = {
             sample.ext: video,
-            "json": json.dumps(record, sort_keys=True, ensure_ascii=False, default=str).encode(),
+            "json": json.dumps(record, sort_keys=True, ensure_ascii=False).encode(),
         }
         if sample.row.caption:
             parts["txt"] = sample.row.caption.encode()
@@ -115,29 +115,30 @@ def _write_sample(
 
 
 def _make_form(
-    sample: SamplePlan, config: IngestConfig, sandbox: Sandbox, scratch: Path
+    sample: SamplePlan, source: Path, config: IngestConfig, sandbox: Sandbox, scratch: Path
 ) -> tuple[dict[str, Any], Path]:
     """The sample's facts with its packet table, and the file whose bytes go into the tar."""
-    if not Path(sample.row.path).is_file():
-        raise MediaError("missing", "the file went away while it was being ingested")
+    if version_of(sample.row.path) != sample.facts["version"]:
+        raise MediaError("changed", "the file changed while it was being ingested")
+    path = str(source)
     try:
         if sample.form == "copy":
-            if Path(sample.row.path).stat().st_size != sample.facts["bytes"]:
-                raise MediaError("damaged", "the file changed while it was being ingested")
-            packets = sandbox.call("packet_table", path=sample.row.path, frames=sample.facts["frames"])
+            packets = sandbox.call("packet_table", path=path, frames=sample.facts["frames"])
             frames = sum(packet["pts"] is not None for packet in packets)
-            return sample.facts | {"packets": packets, "frames": frames}, Path(sample.row.path)
+            return sample.facts | {"packets": packets, "frames": frames}, source
         if sample.form == "remux":
-            facts = sandbox.call("remux", path=sample.row.path, out=str(scratch))
+            facts = sandbox.call("remux", path=path, out=str(scratch))
             return facts | {"rotation": sample.facts["rotation"]}, scratch  # Matroska has no place for it
-        span = {"start_seconds": sample.row.start_seconds, "end_seconds": sample.row.end_seconds}
-        facts = sandbox.call("to_intra", path=sample.row.path, out=str(scratch), short_side=config.short_side, **span)
-        return facts, scratch
+        start, end = sample.span
+        options = {"short_side": config.short_side, "start_seconds": start, "end_seconds": end}
+        return sandbox.call("to_intra", path=path, out=str(scratch), **options), scratch
     except OSError as error:
         raise storage_error(scratch, error) from error
 
 
-def _table_row(sample: SamplePlan, facts: dict[str, Any], action_ids: dict[str, int] | None) -> dict[str, Any]:
+def _table_row(
+    sample: SamplePlan, facts: dict[str, Any], generation: int, action_ids: dict[str, int] | None
+) -> dict[str, Any]:
     row = sample.row
     label = row.labels[0] if row.labels else None
     if label is None:
@@ -152,9 +153,9 @@ def _table_row(sample: SamplePlan, facts: dict[str, Any], action_ids: dict[str, 
         "caption": row.caption,
         "input_id": row.input_id,
         "source": row.uri,
-        "start_seconds": row.start_seconds,
-        "end_seconds": row.end_seconds,
+        "start_seconds": sample.span[0],
+        "end_seconds": sample.span[1],
         "perceptual_hash": None,
-        "generation": 0,
+        "generation": generation,
     }
     return named | {name: facts[name] for name in SAMPLE.names if name in facts}

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .errors import DamageError, UsageError
+from .manifest import NAME as MANIFEST_NAME
 from .manifest import read_manifest
 from .order import permutation
 
@@ -85,6 +86,8 @@ class Bank:
         folder = Path(path)
         if (folder / NAME).is_file():
             return cls(*_read_parquet(folder), str(folder))
+        if not (folder / MANIFEST_NAME).is_file():
+            raise UsageError(f"{folder} must be a bank (a folder with {NAME}) or a dataset that carries one")
         manifest = read_manifest(folder)
         if not manifest.bank:
             raise UsageError(f"{folder} must carry a bank (made by `ingest --bank`), but this dataset has none")

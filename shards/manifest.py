@@ -11,6 +11,7 @@ from .files import inside, write_atomic
 from .schema import FORMAT_VERSION, SAMPLE
 
 NAME = "dataset.json"
+ADOPTED = "adopted"  # the preset of a generation of foreign tars
 ORDER_VERSION = 1  # shards/order.py: raised when the same seed would give another order
 
 
@@ -69,6 +70,19 @@ class Manifest:
         return [shard for generation in self.generations for shard in generation.shards]
 
     @property
+    def next_shard(self) -> int:
+        """The first number that no shard has had."""
+        return max((int(shard.name) for shard in self.shards), default=-1) + 1
+
+    def tombstones(self) -> list[frozenset[str]]:
+        """For every shard, oldest first, the keys in it that a later generation took away (and others beside them)."""
+        gone, kept = frozenset[str](), list[frozenset[str]]()
+        for generation in reversed(self.generations):
+            kept += [gone] * len(generation.shards)
+            gone |= set(generation.tombstones)
+        return kept[::-1]
+
+    @property
     def digest(self) -> str:
         """The hash of the manifest, and through the hashes in it of every byte of the dataset."""
         return hash_json(asdict(self))
@@ -94,7 +108,8 @@ def read_manifest(folder: str | Path) -> Manifest:
     """
     path = Path(folder) / NAME
     if not path.is_file():
-        raise UsageError(f"{folder} must be a dataset (a folder with {NAME}), but there is none")
+        unfinished = "; an ingest into it has not ended: run it again" if (path.parent / ".work").is_dir() else ""
+        raise UsageError(f"{folder} must be a dataset (a folder with {NAME}), but there is none{unfinished}")
     try:
         record = json.loads(path.read_bytes())
         version = record["format_version"]

@@ -9,8 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from .errors import DamageError
 from .files import inside
@@ -75,10 +77,24 @@ class Dataset:
         return [shard.samples for shard in self.manifest.shards]
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """Rows of all samples, in dataset order; `packets` is large, so name the columns you need."""
+        """Rows of all samples, also of those that a later generation took away (see `live`), in dataset order.
+
+        `packets` is large, so name the columns you need.
+        """
         tables = [self.shard_table(shard, columns) for shard in range(len(self.manifest.shards))]
         fields = SAMPLE if columns is None else pa.schema([SAMPLE.field(name) for name in columns])
         return pa.concat_tables([fields.empty_table(), *tables])
+
+    def live(self) -> NDArray[np.bool_]:
+        """For each row of `table` whether the sample is part of the dataset still."""
+        live = np.ones(sum(self.shard_sizes), dtype=np.bool_)
+        first = 0
+        for shard, (size, gone) in enumerate(zip(self.shard_sizes, self.manifest.tombstones(), strict=True)):
+            if gone:
+                keys = self.shard_table(shard, ["key"]).column("key").to_pylist()
+                live[first : first + size] = [key not in gone for key in keys]
+            first += size
+        return live
 
     def packets(self, ref: SampleRef) -> list[dict[str, Any]]:
         """The packet table of one sample's video, in decode order."""

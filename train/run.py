@@ -99,12 +99,20 @@ def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> 
     return names
 
 
+def _lines(path: Path) -> int:
+    with path.open("rb") as file:
+        return sum(1 for _ in file)
+
+
 def _print_summary(config: TrainConfig, total: int) -> None:
     rows = [row for row in run_log.read_metrics(config.out) if "loss" in row]
+    quarantine = config.out / "quarantine.jsonl"
+    bad = [("set aside", f"{_lines(quarantine)} undecodable clips: {quarantine}")] if quarantine.exists() else []
     table(
         "trained",
         [
-            ("steps", f"{total} of {config.global_batch} clips"),
+            ("steps", f"{total}, each of {config.global_batch} clips"),
+            *bad,
             ("loss", f"{rows[0]['loss']:.3f} at step {rows[0]['step']}, {rows[-1]['loss']:.3f} at the end"),
             ("speed", f"{rows[-1]['samples_per_second']:.1f} clips/s, {rows[-1]['stall_share']:.0%} waiting for clips"),
             ("checkpoint", str(checkpoint.latest(config.out))),

@@ -62,6 +62,9 @@ def build_bank(config: BankBuildConfig) -> BankTotals:
     with console.progress(None, "bank", "records") as shown:
         for action, text, source in _records(config.records):
             shown.update()
+            if not text:
+                rejected.append({"action": action, "text": text, "source": source, "reason": "empty"})
+                continue
             canonical = canonical_name(action)
             if config.labels is not None and canonical not in entries:
                 rejected.append({"action": action, "text": text, "source": source, "reason": "unknown_label"})
@@ -114,8 +117,8 @@ def _records(path: Path) -> Iterator[tuple[str, str, str]]:
         action, text = record.get("action"), record.get("text")
         if not isinstance(action, str) or not action.strip() or not isinstance(text, str):
             raise UsageError(f"{path}: record {number} must have text columns `action` and `text`, got {record!r:.200}")
-        if cleaned := " ".join(unicodedata.normalize("NFC", text).split()):
-            yield action.strip(), cleaned, str(record.get("source") or path.name)
+        cleaned = " ".join(unicodedata.normalize("NFC", text).split())
+        yield action.strip(), cleaned, str(record.get("source") or path.name)
 
 
 def _write(out: Path, entries: dict[str, _Entry]) -> int:

@@ -14,13 +14,14 @@ from ...shards.tar import TarWriter
 SHARD_BYTES = 256_000_000
 
 
-def write_bank_tars(bank: Path, dataset: Path, *, spellings: Mapping[str, int]) -> list[BankShard]:
+def write_bank_tars(bank: Path, dataset: Path, *, spellings: Mapping[str, int], first: int = 0) -> list[BankShard]:
     """Write a bank into a dataset's folder as bank/000000.tar …; actions in the bank's order.
 
     Args:
         bank: a Parquet bank.
         dataset: the folder of the dataset.
         spellings: the dataset's labels → action id; they become aliases, so that the carried bank finds them.
+        first: number of the first tar.
 
     Raises:
         StorageError: the disk refused.
@@ -38,7 +39,7 @@ def write_bank_tars(bank: Path, dataset: Path, *, spellings: Mapping[str, int]) 
         blocks.append((f"{action.action_id:016x}", block_bytes(action, texts, origins)))
     shards: list[BankShard] = []
     while blocks:
-        path = dataset / "bank" / f"{len(shards):06d}.tar"
+        path = dataset / "bank" / f"{first + len(shards):06d}.tar"
         with atomic_file(path) as file:
             writer = TarWriter(file)
             while blocks and (writer.bytes == 0 or writer.bytes + len(blocks[0][1]) <= SHARD_BYTES):

@@ -8,13 +8,16 @@ import subprocess
 from collections import Counter
 from pathlib import Path
 
+import av
 import pytest
 import wds2idx
 import webdataset as wds
 from nvidia.dali import Pipeline, fn
+from reelmill.engine import ingest as ingest_module
 from reelmill.engine.bank.build import build_bank
-from reelmill.engine.config import BankBuildConfig, IngestConfig
+from reelmill.engine.config import BankBuildConfig, Dedup, IngestConfig
 from reelmill.engine.ingest import ingest
+from reelmill.engine.work import Work
 from reelmill.shards.bank import Bank
 from reelmill.shards.errors import StorageError, UsageError
 from reelmill.shards.ledger import read_ledger
@@ -115,6 +118,30 @@ def test_every_bad_input_is_a_ledger_row_and_nothing_is_lost(media, tmp_path):
     assert verify(tmp_path / "out") == []
 
 
+def test_the_same_pictures_in_another_encoding_are_a_duplicate_when_asked(media, real_videos, tmp_path):
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    shutil.copy(real_videos / "bikes.mp4", videos / "a.mp4")
+    rescale(videos / "a.mp4", videos / "b.mp4", 0.5)
+    media.video(videos / "c.mp4", frames=48)
+    found: dict[Dedup, tuple[str, str]] = {"stream": ("ok", ""), "perceptual": ("duplicate", "perceptual")}
+    for dedup, expected in found.items():
+        ingest(IngestConfig(input=videos, out=tmp_path / dedup, dedup=dedup))
+        assert ledger_of(tmp_path / dedup) == {"a.mp4": ("ok", ""), "b.mp4": expected, "c.mp4": ("ok", "")}
+    with pytest.raises(UsageError, match="dedup perceptual must go with validate decode, got packets"):
+        IngestConfig(input=videos, out=tmp_path, dedup="perceptual", validate="packets")
+
+
+def rescale(source: Path, target: Path, scale: float) -> None:
+    with av.open(str(source)) as read, av.open(str(target), "w") as write:
+        stream = write.add_stream("libx264", rate=25, options={"crf": "34"})
+        given = read.streams.video[0]
+        stream.width, stream.height = (int(side * scale) // 2 * 2 for side in (given.width, given.height))
+        for frame in read.decode(given):
+            write.mux(stream.encode(frame.reformat(stream.width, stream.height)))
+        write.mux(stream.encode(None))
+
+
 def test_an_ingest_without_any_good_video_still_says_why(tmp_path):
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos/empty.mp4").touch()
@@ -161,10 +188,10 @@ def test_spans_are_cut_by_a_preset_that_encodes(media, tmp_path):
 
 def test_an_output_folder_that_holds_something_else_is_left_alone(small_videos, small_dataset, tmp_path):
     (tmp_path / "thesis.txt").write_text("precious")
-    with pytest.raises(UsageError, match=r"out must be a new or empty folder, but .* holds \['thesis.txt'\]"):
+    with pytest.raises(UsageError, match=r"out must be .* or a dataset, but .* holds \['thesis.txt'\]"):
         ingest(IngestConfig(input=small_videos, out=tmp_path))
     assert (tmp_path / "thesis.txt").read_text() == "precious"
-    with pytest.raises(UsageError, match="already holds a dataset"):
+    with pytest.raises(UsageError, match=r"preset must be 'train-cpu' as in the dataset .*, got 'archive'"):
         ingest(IngestConfig(input=small_videos, out=small_dataset))
     with pytest.raises(UsageError, match=r"out must be a folder, but .*thesis.txt is a file"):
         ingest(IngestConfig(input=small_videos, out=tmp_path / "thesis.txt"))
@@ -179,7 +206,8 @@ def test_a_full_disk_is_one_error_and_the_job_goes_on_where_it_stood(media, smal
         ingest(config)
     assert not (small_disk / "out/dataset.json").exists()
     subprocess.run(["mount", "-o", "remount,size=32m", str(small_disk)], check=True)
-    written = sorted(p.name for p in (small_disk / "out/shards").glob("*.tar"))
+    written = [f"{int(note.stem):06d}.tar" for note in (small_disk / "out/.work/notes").iterdir()]
+    assert written
     times = {name: (small_disk / "out/shards" / name).stat().st_mtime_ns for name in written}
     result = ingest(config)
     assert result.counts["ok"] == 6
@@ -190,13 +218,45 @@ def test_a_full_disk_is_one_error_and_the_job_goes_on_where_it_stood(media, smal
     assert files_of(tmp_path / "fresh") == files_of(small_disk / "out")
 
 
-def test_leftovers_of_another_plan_are_not_mixed_in(media, tmp_path):
-    media.video(tmp_path / "videos/a.mp4", frames=4)
+def leave_unfinished(config: IngestConfig) -> None:
+    """An ingest that ends before its commit."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(ingest_module, "commit", lambda *args: pytest.exit("killed", returncode=0))
+        with pytest.raises(pytest.exit.Exception):
+            ingest(config)
+
+
+def test_leftovers_of_another_input_are_not_mixed_in(media, tmp_path):
+    media.video(tmp_path / "first/a.mp4", frames=4)
+    media.video(tmp_path / "second/b.mp4", frames=5)
     out = tmp_path / "out"
-    (out / ".work/done").mkdir(parents=True)
-    (out / ".work/plan.json").write_text('"another"')
-    (out / ".work/done/000000.json").write_text("{}")
-    (out / "shards").mkdir()
+    leave_unfinished(IngestConfig(input=tmp_path / "first", out=out))
     (out / "shards/000007.tar").write_bytes(b"old")
-    ingest(IngestConfig(input=tmp_path / "videos", out=out))
+    with pytest.raises(UsageError, match=r"out holds an unfinished ingest of .*first; run that again"):
+        ingest(IngestConfig(input=tmp_path / "second", out=out))
+    ingest(IngestConfig(input=tmp_path / "second", out=out, resume=False))
     assert verify(out) == []
+    assert set(ledger_of(out)) == {"b.mp4"}
+
+
+def test_a_resumed_job_reads_and_writes_nothing_twice(small_videos, tmp_path):
+    config = IngestConfig(input=small_videos, out=tmp_path / "out", workers=1)
+    leave_unfinished(config)
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "out/shards").iterdir()}
+    done = ingest(config)
+    assert (done.decoded, done.written, done.counts["ok"]) == (0, 0, 15)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out/shards").iterdir()} == times
+    ingest(IngestConfig(input=small_videos, out=tmp_path / "fresh"))
+    assert files_of(tmp_path / "fresh") == files_of(tmp_path / "out")
+
+
+def test_a_resumed_job_with_another_option_takes_over_what_still_holds(small_videos, tmp_path):
+    leave_unfinished(IngestConfig(input=small_videos, out=tmp_path / "out"))
+    done = ingest(IngestConfig(input=small_videos, out=tmp_path / "out", dedup="none"))
+    assert (done.decoded, done.written) == (0, 15)  # the facts hold, the shard's config does not
+    assert verify(tmp_path / "out") == []
+
+
+def test_two_jobs_on_one_dataset_are_refused(small_videos, tmp_path):
+    with Work(tmp_path / "out").lock(), pytest.raises(UsageError, match=r"another job is at work on .*out"):
+        ingest(IngestConfig(input=small_videos, out=tmp_path / "out"))

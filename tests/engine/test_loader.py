@@ -147,7 +147,7 @@ def test_a_loader_that_is_left_early_ends_its_thread(small_dataset):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"split": "test"}, r"must hold at least 4 samples for split 'test', 3 classes, got 0"),
+        ({"split": "test"}, r"must hold at least 4 samples of split 'test' and 3 classes, got 0 .splits there: none"),
         ({"classes": ("fly",)}, r"classes must be labels of .*, got 'fly'"),
         ({"global_batch": 64}, "must hold at least 64 samples"),
     ],

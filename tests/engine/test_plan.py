@@ -6,8 +6,9 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 from reelmill.engine.config import IngestConfig
-from reelmill.engine.plan import make_plan
+from reelmill.engine.plan import Decision, decide, place, shards_of
 from reelmill.engine.sources import InputRow
+from reelmill.shards.ledger import LedgerRow
 
 CONFIG = IngestConfig(input=Path("in"), out=Path("out"), shard_mb=1)
 FACTS = {
@@ -24,6 +25,15 @@ FACTS = {
 }
 
 
+def plan(
+    rows: list[InputRow], found: list[dict], config: IngestConfig = CONFIG, **options
+) -> tuple[list[list], list[LedgerRow]]:
+    """The samples of each shard, and the inputs that are not written."""
+    decisions: list[Decision] = [decide(r, f, config, **options) for r, f in zip(rows, found, strict=True)]
+    shards = [samples for _, samples in shards_of(place(decisions, config.shard_mb * 1_000_000, 0))]
+    return shards, [decision.rejected for decision in decisions if decision.rejected is not None]
+
+
 def row(name: str, **fields) -> InputRow:
     return InputRow(name, f"/v/{name}", name, **fields)
 
@@ -34,43 +44,40 @@ def facts(sha256: str, **fields) -> dict:
 
 def test_shards_stay_under_their_size_in_input_order():
     rows = [row(f"{n}.mp4") for n in range(10)]
-    plan = make_plan(rows, [facts(str(n)) for n in range(10)], CONFIG)
-    assert [sample.row.input_id for shard in plan.shards for sample in shard] == [r.input_id for r in rows]
-    assert [len(shard) for shard in plan.shards] == [3, 3, 3, 1]
+    shards, _ = plan(rows, [facts(str(n)) for n in range(10)])
+    assert [sample.row.input_id for shard in shards for sample in shard] == [r.input_id for r in rows]
+    assert [len(shard) for shard in shards] == [3, 3, 3, 1]
+
+
+def test_shards_are_numbered_from_where_earlier_generations_end():
+    decisions = [decide(row(f"{n}.mp4"), facts(str(n)), CONFIG) for n in range(5)]
+    assert [numbers for _, numbers in place(decisions, 1_000_000, 7)] == [[7], [7], [7], [8], [8]]
 
 
 def test_a_sample_larger_than_a_shard_has_its_own():
     sizes = [300_000, 9_000_000, 300_001]
-    plan = make_plan([row(f"{n}.mp4") for n in range(3)], [facts(str(b), bytes=b) for b in sizes], CONFIG)
-    assert [len(shard) for shard in plan.shards] == [1, 1, 1]
+    shards, _ = plan([row(f"{n}.mp4") for n in range(3)], [facts(str(b), bytes=b) for b in sizes])
+    assert [len(shard) for shard in shards] == [1, 1, 1]
 
 
-def test_the_first_of_equal_files_stays():
-    rows = [row("a.mp4"), row("b.mp4"), row("c.mp4", start_seconds=1.0)]
-    plan = make_plan(rows, [facts("x")] * 3, replace(CONFIG, preset="train-cpu"))
-    assert [sample.row.input_id for shard in plan.shards for sample in shard] == ["a.mp4", "c.mp4"]  # another span
-    (twin,) = plan.rejected
+def test_a_duplicate_names_what_is_kept():
+    decision = decide(row("b.mp4"), facts("x"), CONFIG, twin=("a.mp4", "exact"))
+    twin = decision.rejected
+    assert twin is not None
     assert (twin.input_id, twin.status, twin.reason, twin.detail) == ("b.mp4", "duplicate", "exact", "same as a.mp4")
-    assert not make_plan(rows[:2], [facts("x")] * 2, replace(CONFIG, dedup="none")).rejected
-
-
-def test_the_same_stream_in_another_container_is_a_duplicate_when_asked():
-    rows, found = [row("a.mp4"), row("b.mp4")], [facts("x", stream_hash="s"), facts("y", stream_hash="s")]
-    assert not make_plan(rows, found, CONFIG).rejected
-    (twin,) = make_plan(rows, found, replace(CONFIG, dedup="stream")).rejected
-    assert twin.reason == "stream"
+    assert (twin.duplicate_of, twin.sha256, twin.source_bytes) == ("a.mp4", "x", 300_000)
 
 
 def test_failed_unknown_and_late_inputs_are_rejected_with_a_reason():
     rows = [row("a.mp4"), row("b.mp4", labels=["fly"]), row("c.mp4", start_seconds=9.0)]
     found = [{"reason": "empty", "detail": "0 bytes"}, facts("b"), facts("c")]
-    plan = make_plan(rows, found, CONFIG, known_labels={"jump"})
-    assert [(r.status, r.reason) for r in plan.rejected] == [
+    _, rejected = plan(rows, found, known_labels={"jump"})
+    assert [(r.status, r.reason) for r in rejected] == [
         ("failed", "empty"),
         ("failed", "unknown_label"),
         ("filtered", "span"),
     ]
-    assert plan.rejected[1].detail == "the bank has no action 'fly'"
+    assert rejected[1].detail == "the bank has no action 'fly'"
 
 
 def test_what_is_not_mp4_mov_mkv_or_webm_is_remuxed():
@@ -82,7 +89,7 @@ def test_what_is_not_mp4_mov_mkv_or_webm_is_remuxed():
         "a.avi": "avi",
         "a.ts": "mpegts",
     }.items():
-        (shard,) = make_plan([row(name)], [facts("x", container=container)], CONFIG).shards
+        ((shard,), _) = plan([row(name)], [facts("x", container=container)])
         forms[name] = (shard[0].form, shard[0].ext)
     assert forms == {
         "a.mp4": ("copy", "mp4"),
@@ -93,11 +100,25 @@ def test_what_is_not_mp4_mov_mkv_or_webm_is_remuxed():
     }
 
 
-@given(st.lists(st.tuples(st.integers(0, 3), st.booleans(), st.integers(1, 2_000_000)), min_size=1, max_size=30))
+def test_fixed_clips_cover_the_video_and_have_keys_of_their_own():
+    config = replace(CONFIG, preset="train-cpu", clip_seconds=1.5, min_clip_seconds=0.5)
+    (decision,) = [decide(row("a.mp4"), facts("x"), config)]  # 4 s
+    assert [sample.span for sample in decision.samples] == [(0.0, 1.5), (1.5, 3.0), (3.0, 4.0)]
+    assert len({sample.key for sample in decision.samples}) == 3
+    longer = replace(config, min_clip_seconds=1.2)
+    assert [s.span for s in decide(row("a.mp4"), facts("x"), longer).samples] == [(0.0, 1.5), (1.5, 3.0)]
+    _, (rejected,) = plan([row("a.mp4")], [facts("x")], replace(config, clip_seconds=9.0, min_clip_seconds=9.0))
+    assert (rejected.status, rejected.reason) == ("filtered", "span")
+    assert rejected.detail == "4.000 s hold no clip of at least 9.0 s"
+    listed = decide(row("a.mp4", start_seconds=1.0, end_seconds=3.0), facts("x"), config).samples
+    assert [sample.span for sample in listed] == [(1.0, 2.5), (2.5, 3.0)]
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 2_000_000)), min_size=1, max_size=30))
 def test_every_input_ends_in_exactly_one_place(inputs):
     rows = [row(f"{n}.mp4") for n in range(len(inputs))]
-    found = [{"reason": "empty", "detail": ""} if bad else facts(str(sha), bytes=size) for sha, bad, size in inputs]
-    plan = make_plan(rows, found, CONFIG)
-    written = [sample.row.input_id for shard in plan.shards for sample in shard]
-    assert sorted(written + [r.input_id for r in plan.rejected]) == sorted(r.input_id for r in rows)
-    assert all(shard for shard in plan.shards)
+    found = [{"reason": "empty", "detail": ""} if bad else facts("x", bytes=size) for bad, size in inputs]
+    shards, rejected = plan(rows, found)
+    written = [sample.row.input_id for shard in shards for sample in shard]
+    assert sorted(written + [r.input_id for r in rejected]) == sorted(r.input_id for r in rows)
+    assert all(shards)

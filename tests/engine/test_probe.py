@@ -1,9 +1,21 @@
 """Probing runs in a limited child process: it measures good videos and says what is wrong with the others."""
 
+import os
+import re
+import subprocess
+import sys
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from reelmill.benchmarks.damage.kinds import Draw
+from reelmill.benchmarks.damage.media import encode
+from reelmill.engine import limits
+from reelmill.engine import probe as probe_module
+from reelmill.engine import sandbox as sandbox_module
 from reelmill.engine.errors import MediaError
+from reelmill.engine.limits import believable_aspect, check_size
+from reelmill.engine.probe import packet_table
 from reelmill.engine.sandbox import Sandbox
 
 
@@ -78,6 +90,9 @@ def bad_files(folder: Path, media) -> dict[str, Path]:
     files["sound"] = media.audio(folder / "sound.mp4")
     files["missing"] = folder / "missing.mp4"
     files["folder"] = folder
+    files["device"] = Path("/dev/zero")
+    files["pipe"] = folder / "pipe.mp4"
+    os.mkfifo(files["pipe"])
     return files
 
 
@@ -87,12 +102,14 @@ def bad_files(folder: Path, media) -> dict[str, Path]:
         ("text", "not_video: no video container that FFmpeg knows"),
         ("empty", "empty: 0 bytes"),
         ("playlist", "not_video: "),  # FFmpeg would follow it to other files and hosts
-        ("cut", r"damaged: cut short: the header promises 5\.\d+ s, the packets end at "),
+        ("cut", r"damaged: cut short: the header promises 5\.\d+ s, the packets hold "),
         ("damaged", r"damaged: video packet \d+ does not decode"),
-        ("header", "(damaged|not_video|no_video_stream): "),
+        ("header", "damaged: begins as Matroska and does not open: "),
         ("sound", "no_video_stream: holds audio only"),
         ("missing", "missing: no such file"),
-        ("folder", "unreadable: Is a directory"),
+        ("folder", "unreadable: must be a plain file, is a folder"),
+        ("device", "unreadable: must be a plain file, is a character device"),
+        ("pipe", "unreadable: must be a plain file, is a named pipe"),  # opening it would wait for ever
     ],
 )
 def test_a_bad_file_says_what_is_wrong(sandbox, media, tmp_path, name, message):
@@ -134,4 +151,96 @@ def test_a_decoder_without_memory_is_told(media, tmp_path):
     sandbox = Sandbox(cpu_seconds=60, memory_mb=300)
     with pytest.raises(MediaError, match=r"(limit|crashed|damaged|not_video): "):
         probe(sandbox, path)
+    sandbox.close()
+
+
+def test_the_codec_has_its_own_name_and_not_the_decoders(sandbox, media, tmp_path):
+    path = media.video(tmp_path / "a.mp4", codec="libsvtav1", frames=4)
+    assert probe(sandbox, path)["codec"] == "av1"
+
+
+def test_a_late_first_frame_is_not_a_missing_end(sandbox, tmp_path):
+    path = tmp_path / "a.mkv"
+    path.write_bytes(encode(Draw("late", 0), container="matroska", frames=24, pts=lambda index: index + 60))
+    assert probe(sandbox, path)["frames"] == 24
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "holds"),
+    [(7680, 4320, True), (8192, 4352, True), (8193, 4352, False), (16384, 16, True), (16385, 1, False)],
+)
+def test_pictures_beyond_any_codec_level_are_not_decoded(width, height, holds):
+    if holds:
+        check_size(width, height)
+    else:
+        most = "pictures must have at most 35651584 pixels and 16384 along one side"
+        with pytest.raises(MediaError, match=f"limit: {most}, got {width}x{height}"):
+            check_size(width, height)
+
+
+@pytest.mark.parametrize("validate", ["none", "packets", "decode"])
+def test_the_header_is_checked_before_anything_is_decoded(media, tmp_path, monkeypatch, validate):
+    path = media.video(tmp_path / "a.mp4", frames=4)
+    monkeypatch.setattr(limits, "MAX_PIXELS", 96 * 64 - 1)
+    monkeypatch.setattr(probe_module, "_walk", pytest.fail)
+    with pytest.raises(MediaError, match="limit: pictures must have at most 6143 pixels"):
+        probe_module.probe(str(path), validate)
+
+
+@pytest.mark.parametrize("validate", ["packets", "decode"])
+def test_packets_are_counted_and_there_is_an_end(media, tmp_path, monkeypatch, validate):
+    path = media.video(tmp_path / "a.mp4", frames=9)
+    monkeypatch.setattr(limits, "MAX_PACKETS", 8)
+    with pytest.raises(MediaError, match="limit: must have at most 8 packets and frames, has more"):
+        probe_module.probe(str(path), validate)
+    with pytest.raises(MediaError, match="limit: must have at most 8 packets and frames, has more"):
+        packet_table(str(path), None)
+
+
+@pytest.mark.parametrize(
+    ("written", "believed"),
+    [(None, 1.0), (Fraction(0), 1.0), (Fraction(64, 51), 64 / 51), (Fraction(8), 8.0), (Fraction(65535), 1.0)],
+)
+def test_an_impossible_pixel_aspect_is_not_believed(written, believed):
+    assert believable_aspect(written) == believed
+
+
+def test_a_module_in_the_working_folder_is_not_imported(media, tmp_path, monkeypatch):
+    path = media.video(tmp_path / "a.mp4", frames=4)
+    (tmp_path / "av.py").write_text("raise SystemExit('imported from the working folder')")
+    monkeypatch.chdir(tmp_path)
+    sandbox = Sandbox(cpu_seconds=60, memory_mb=4096)
+    assert probe(sandbox, path)["frames"] == 4
+    sandbox.close()
+
+
+def sandbox_that_runs(monkeypatch, code: str) -> Sandbox:
+    """A sandbox whose child was taken over and runs `code` on the first request."""
+    popen = subprocess.Popen
+
+    def start(command, **options):
+        return popen([sys.executable, "-c", f"import os, sys, time; sys.stdin.readline(); {code}"], **options)
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    return Sandbox(cpu_seconds=60, memory_mb=4096)
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("print('nonsense')", "crashed: the decoder's process answered nonsense"),
+        ("print('[]')", "crashed: the decoder's process answered nonsense"),
+        ("os.write(1, b'x' * 5000); time.sleep(60)", "limit: what is found must fit 4096 bytes"),
+        ("os.write(1, b'{'); os.kill(os.getpid(), 11)", "crashed: the decoder ended its process: SIGSEGV"),
+        ("os.write(1, b'{'); os.close(1); os.close(2); time.sleep(60)", "crashed: the decoder's process stopped"),
+        ("os.write(1, b'{'); time.sleep(60)", "limit: took more than 60 s of CPU time"),
+    ],
+)
+def test_whatever_the_child_does_the_parent_goes_on(monkeypatch, code, message):
+    monkeypatch.setattr(sandbox_module, "MAX_REPLY_BYTES", 4096)
+    monkeypatch.setattr(sandbox_module, "WALL_PER_CPU_SECOND", 0)
+    monkeypatch.setattr(sandbox_module, "WALL_GRACE_SECONDS", 0.5)
+    sandbox = sandbox_that_runs(monkeypatch, code)
+    with pytest.raises(MediaError, match=re.escape(message)):
+        sandbox.call("probe")
     sandbox.close()

@@ -64,7 +64,7 @@ def test_a_dataset_without_a_bank_says_so(tmp_path):
 
 
 def test_a_folder_that_is_neither(tmp_path):
-    with pytest.raises(UsageError, match="must be a dataset"):
+    with pytest.raises(UsageError, match=r"must be a bank .* or a dataset that carries one"):
         Bank.open(tmp_path)
 
 

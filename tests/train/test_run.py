@@ -39,7 +39,7 @@ def config(small_dataset, mini_model, tmp_path):
 def test_a_run_trains_resumes_and_is_evaluated(config, capsys):
     assert train(config) == config.out
     out = capsys.readouterr().out
-    assert "6 of 4 clips" in out
+    assert "6, each of 4 clips" in out
     assert "step-00000006" in out
     weights = newest(config.out) / "open_clip_model.safetensors"
     straight = weights.read_bytes()
@@ -84,7 +84,7 @@ def test_a_run_of_another_config_is_not_overwritten_unless_asked(config):
         ({"classes": ClassesConfig(novel=("sit",))}, "classes.novel must be labels of the dataset, but it has no"),
         ({"method": ApClipConfig()}, "must carry a bank"),
         ({"global_batch": 64}, "must hold at least 64 samples"),
-        ({"data": DataConfig(train_split="trian")}, "must hold at least 4 samples for split 'trian', 2 classes, got 0"),
+        ({"data": DataConfig(train_split="trian")}, "must hold at least 4 samples of split 'trian' and 2 classes"),
     ],
 )
 def test_what_does_not_fit_is_said_before_a_folder_is_made(config, changes, message):
@@ -105,7 +105,7 @@ def test_evaluations_that_cannot_be_made_say_why(config):
     train(replace(config, steps=1, eval_every=0, classes=ClassesConfig()))
     with pytest.raises(UsageError, match=r"protocol base-novel needs a run with novel classes, but its"):
         evaluate(EvalConfig(run=config.out))
-    with pytest.raises(UsageError, match="must hold at least 1 samples for split 'test'"):
+    with pytest.raises(UsageError, match="must hold at least 1 samples of split 'test'"):
         evaluate(EvalConfig(run=config.out, protocol="closed-set", split="test"))
     newest(config.out).rename(config.out / "away")
     with pytest.raises(UsageError, match="must be a run with a checkpoint, but it has none yet"):

@@ -1,0 +1,1 @@
+"""A corpus of damaged and odd videos, and what `reelmill ingest` must make of each."""

@@ -1,0 +1,101 @@
+"""The inputs of a job, written down in batches, and told apart from those of earlier generations."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..shards.bank import Bank
+from ..shards.errors import UsageError
+from .bank.actions import canonical_name
+from .config import IngestConfig
+from .earlier import Earlier
+from .sources import InputRow, Source, check_unique, open_source
+from .work import Work
+
+NOT_KNOWN = -1
+
+
+def source_of(config: IngestConfig) -> Source:
+    """The rows that a job was asked for.
+
+    Raises:
+        UsageError: nothing there, an unknown kind of file, or an option that the layout does not read.
+    """
+    return open_source(
+        config.input,
+        config.layout,
+        videos=config.videos,
+        split=config.split,
+        label_map=config.label_map,
+        fold=config.fold,
+        fps=config.list_fps,
+        pattern=config.pattern,
+        whole_videos=config.whole_videos,
+    )
+
+
+@dataclass(slots=True)
+class Listing:
+    """The inputs of this job, as they were written down, beside those of earlier generations."""
+
+    batches: int
+    rows: int
+    earlier: NDArray[np.int64]
+    """For each row the ledger row of earlier generations with the same id, or NOT_KNOWN."""
+    same: NDArray[np.bool_]
+    """For each row whether it was given with the same words then."""
+    labels: set[str]
+    """Every label that is used."""
+    spanned: str | None
+    """The first input that asks for a span of a video."""
+
+
+def list_inputs(rows: Iterable[InputRow], work: Work, config: IngestConfig, earlier: Earlier | None) -> Listing:
+    """Write every input down, in batches.
+
+    Raises:
+        UsageError: what the source raises for a wrong row, an id given twice, or a span that the preset cannot cut.
+    """
+    places: list[int] = []
+    same: list[bool] = []
+    labels: set[str] = set()
+    spanned: str | None = None
+    batches = 0
+    for batch in work.list_inputs(rows):
+        batches += 1
+        found = earlier.find([row.input_id for row in batch]) if earlier is not None else [None] * len(batch)
+        places += [NOT_KNOWN if place is None else place for place in found]
+        same += [
+            earlier is not None and place is not None and earlier.same(place, row)
+            for place, row in zip(found, batch, strict=True)
+        ]
+        for row in batch:
+            labels.update(row.labels)
+            if spanned is None and not row.start_seconds is row.end_seconds is None:
+                spanned = row.input_id
+    listing = Listing(
+        batches, len(places), np.array(places, dtype=np.int64), np.array(same, dtype=np.bool_), labels, spanned
+    )
+    _check(listing, work, config)
+    return listing
+
+
+def _check(listing: Listing, work: Work, config: IngestConfig) -> None:
+    check_unique(work.ids, str(config.input))
+    if listing.spanned is not None and config.preset == "archive":
+        raise UsageError(f"preset must be train-cpu to cut spans, got archive (input {listing.spanned!r} has a span)")
+
+
+def known_actions(labels: Iterable[str], config: IngestConfig) -> dict[str, int] | None:
+    """Every label of the input that the bank knows, as it is spelled or by its canonical name → its action id."""
+    if config.bank is None:
+        return None
+    bank = Bank.open(config.bank)
+    names = {label: (label, canonical_name(label)) for label in labels}
+    return {
+        label: bank.find(known).action_id
+        for label, spellings in names.items()
+        if (known := next((name for name in spellings if name in bank), None)) is not None
+    }

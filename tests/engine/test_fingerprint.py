@@ -1,0 +1,198 @@
+"""A fingerprint survives what copies go through, tells mirrored pictures apart, and stays small whatever comes."""
+
+from fractions import Fraction
+from functools import cache
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from reelmill.engine.errors import MediaError
+from reelmill.engine.fingerprint import MAX_CELLS, VERSION, Fingerprinter, fingerprint
+
+GOLDEN = ["0100000000000000", "8b00804434471f3f", "0170688e21b6c738"]
+
+Picture = NDArray[np.uint8]
+
+
+@cache
+def plane(seed: int) -> Picture:
+    """Random tiles of 12 pixels."""
+    return np.random.default_rng(seed).integers(0, 256, (30, 60, 3), np.uint8).repeat(12, axis=0).repeat(12, axis=1)
+
+
+def scene(seed: int, index: int, height: int = 90, width: int = 120) -> Picture:
+    """A window that moves over a plane."""
+    return plane(seed)[index : index + height, 2 * index : 2 * index + width]
+
+
+def to_frame(picture: Picture) -> av.VideoFrame:
+    return av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+
+
+def of_pictures(pictures: list[Picture], fps: float = 8, start: float = 0.0) -> bytes:
+    prints = Fingerprinter()
+    for index, picture in enumerate(pictures):
+        prints.add(to_frame(picture), start + index / fps)
+    return prints.digest()
+
+
+def words(print_: bytes) -> NDArray[np.uint64]:
+    return np.frombuffer(print_, "<u8").astype(np.uint64)
+
+
+def bits_apart(a: bytes, b: bytes) -> float:
+    left, right = words(a), words(b)
+    assert len(left) == len(right) > 1
+    assert left[0] == right[0]
+    return float(np.bitwise_count(left[1:] ^ right[1:]).mean())
+
+
+def write(path: Path, pictures: list[Picture], *, fps: int = 8, crf: int = 18) -> Path:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=fps, options={"crf": str(crf), "preset": "veryfast"})
+        stream.height, stream.width, stream.pix_fmt = *pictures[0].shape[:2], "yuv420p"
+        stream.time_base = Fraction(1, fps)
+        for picture in pictures:
+            container.mux(stream.encode(to_frame(picture)))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[Picture]:
+    return [scene(1, index) for index in range(16)]
+
+
+def test_a_word_for_the_header_and_one_for_every_eighth_of_a_second(pictures):
+    found = words(of_pictures(pictures))
+    assert found[0] == VERSION << 56
+    assert len(found) == 1 + 16
+    assert found[1:].all()
+
+
+def test_the_bits_are_those_they_always_were():
+    """Stored fingerprints of earlier generations are compared with new ones: a change needs a new VERSION."""
+    found = words(of_pictures([scene(5, index) for index in (0, 9)]))
+    assert [f"{int(word):016x}" for word in found] == GOLDEN
+
+
+def test_only_differences_of_time_count(pictures):
+    assert of_pictures(pictures, start=1000) == of_pictures(pictures)
+
+
+def test_a_file_gives_what_its_frames_give(pictures, tmp_path):
+    path = write(tmp_path / "a.mp4", pictures)
+    prints = Fingerprinter()
+    with av.open(str(path)) as container:
+        for frame in container.decode(video=0):
+            assert frame.time is not None
+            prints.add(frame, frame.time)
+    assert prints.digest() == fingerprint(str(path))
+
+
+@pytest.mark.parametrize("fps", [4, 12, 24, 30])
+def test_another_frame_rate_changes_little(pictures, fps):
+    retimed = [pictures[int((index + 0.5) / fps * 8)] for index in range(2 * fps)]
+    assert bits_apart(of_pictures(retimed, fps), of_pictures(pictures)) < 3
+
+
+def test_recompression_and_scaling_change_little(pictures, tmp_path):
+    small = [
+        to_frame(p).reformat(width=64, height=46, interpolation="BICUBIC").to_ndarray().astype(np.uint8)
+        for p in pictures
+    ]
+    source = fingerprint(str(write(tmp_path / "a.mp4", pictures)))
+    assert bits_apart(fingerprint(str(write(tmp_path / "b.mp4", pictures, crf=36))), source) < 3
+    assert bits_apart(fingerprint(str(write(tmp_path / "c.mp4", small))), source) < 3
+
+
+def test_brightness_and_contrast_change_little(pictures):
+    dim = [(picture // 2 + 40).astype(np.uint8) for picture in pictures]
+    assert bits_apart(of_pictures(dim), of_pictures(pictures)) < 1
+
+
+@pytest.mark.parametrize("border", [((12, 12), (0, 0), (0, 0)), ((0, 0), (20, 20), (0, 0))])
+def test_black_borders_are_cut_away(pictures, border):
+    framed = [np.pad(picture, border) for picture in pictures]
+    assert bits_apart(of_pictures(framed), of_pictures(pictures)) < 4
+
+
+def test_a_dark_side_is_not_a_border(pictures):
+    lopsided = [np.pad(picture, ((30, 0), (0, 0), (0, 0))) for picture in pictures]
+    assert bits_apart(of_pictures(lopsided), of_pictures(pictures)) > 15
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_mirrored_pictures_are_others(pictures, axis):
+    assert bits_apart(of_pictures([np.flip(p, axis) for p in pictures]), of_pictures(pictures)) > 15
+
+
+def test_other_pictures_are_others(pictures):
+    assert bits_apart(of_pictures([scene(2, index) for index in range(16)]), of_pictures(pictures)) > 20
+
+
+@pytest.mark.parametrize("rotation", [90, 180, 270])
+def test_a_stored_rotation_is_applied(media, tmp_path, rotation):
+    path = media.video(tmp_path / "turned.mp4", rotation=rotation)
+    with av.open(str(path)) as container:
+        stored = [frame.to_ndarray(format="rgb24").astype(np.uint8) for frame in container.decode(video=0)]
+    upright = [np.rot90(picture, -rotation // 90) for picture in stored]
+    assert bits_apart(fingerprint(str(path)), of_pictures(upright, fps=12)) < 1
+
+
+@pytest.mark.parametrize("picture", [np.zeros((48, 64, 3)), np.full((48, 64, 3), 255)])
+def test_a_flat_video_has_an_empty_fingerprint(picture):
+    assert of_pictures([picture.astype(np.uint8)] * 10) == b""
+
+
+def test_a_mere_gradient_tells_nothing():
+    ramp = np.linspace(0, 255, 64).astype(np.uint8)[None, :, None].repeat(48, axis=0).repeat(3, axis=2)
+    assert of_pictures([ramp] * 10) == b""
+
+
+def test_flat_pictures_are_marked_and_keep_their_place(pictures):
+    black = np.zeros_like(pictures[0])
+    found = words(of_pictures([black] * 3 + pictures))[1:]
+    assert not found[:3].any()
+    assert np.array_equal(found[3:], words(of_pictures(pictures))[1:])
+
+
+def test_nothing_in_nothing_out():
+    assert Fingerprinter().digest() == b""
+
+
+def test_one_frame_is_enough(pictures):
+    assert len(words(of_pictures(pictures[:1]))) == 2
+
+
+def test_a_long_video_has_longer_cells_and_a_cut_of_it_keeps_their_pictures():
+    places = np.cumsum(np.random.default_rng(0).integers(0, 3, 240)).tolist()  # stop and go
+    pictures = [scene(3, place) for place in places]
+    whole, cut = words(of_pictures(pictures)), words(of_pictures(pictures[53:]))
+    assert whole[0] & 255 == cut[0] & 255 == 2
+    assert MAX_CELLS // 2 < len(cut) - 1 < len(whole) - 1 <= MAX_CELLS
+    kept = np.isin(cut[1:], whole[1:])
+    assert kept.mean() > 0.6
+
+
+def test_times_of_any_size_end_soon(pictures):
+    prints = Fingerprinter()
+    for seconds in (float("nan"), 0.0, 1e3, 5.0, 1e15, float("inf"), 2e15):
+        prints.add(to_frame(pictures[0]), seconds)
+    found = words(prints.digest())
+    assert len(found) <= 1 + MAX_CELLS
+    assert len(set(found[1:].tolist())) == 1
+
+
+def test_a_file_that_is_no_video_is_told(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"not a video\n" * 50)
+    with pytest.raises(MediaError, match="not_video: "):
+        fingerprint(str(tmp_path / "a.mp4"))
+
+
+def test_a_real_clip_of_ten_seconds(real_videos):
+    found = words(fingerprint(str(real_videos / "bikes.mp4")))
+    assert found[0] & 255 == 1
+    assert len(found) == 1 + 40
