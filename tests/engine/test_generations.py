@@ -71,6 +71,27 @@ def test_new_inputs_become_a_generation_beside_the_old_ones(config, videos, medi
     assert verify(config.out) == []
 
 
+def test_one_percent_more_inputs_cost_one_percent_more_bytes(media, tmp_path):
+    template = media.video(tmp_path / "a.mp4", frames=4).read_bytes()
+    (tmp_path / "videos").mkdir()
+
+    def add(numbers: range) -> None:
+        for number in numbers:  # bytes that no decoder reads make each file another one, of 300 kB
+            (tmp_path / f"videos/{number:03d}.mp4").write_bytes(template + number.to_bytes(300_000, "big"))
+
+    config = IngestConfig(input=tmp_path / "videos", out=tmp_path / "out", validate="none", shard_mb=16)
+    add(range(100))
+    ingest(config)
+    before = files_of(config.out)
+    add(range(100, 101))
+    assert ingest(config).decoded == 1
+    after = files_of(config.out)
+    written = {name: len(data) for name, data in after.items() if before.get(name) != data}
+    assert {name.split("/")[0] for name in written} == {"shards", "ledger.parquet", "inputs.parquet", "dataset.json"}
+    assert not any(name in before for name in written if name.startswith("shards/"))
+    assert sum(written.values()) <= 0.012 * sum(map(len, before.values()))
+
+
 def test_a_changed_and_a_removed_input_leave_tombstones(config, videos, media):
     ingest(config)
     media.video(videos / "1.mp4", frames=20, tint=77)

@@ -78,9 +78,10 @@ def test_webdataset_dali_and_wds2idx_agree_on_the_shards(small_videos, tmp_path)
         assert bytes(read.at(number)) == samples[number]["mp4"] == (small_videos / row["source"]).read_bytes()
 
 
-def test_bytes_do_not_depend_on_workers(small_videos, small_dataset, tmp_path):
+@pytest.mark.parametrize("workers", [1, 4])
+def test_bytes_do_not_depend_on_workers(small_videos, small_dataset, tmp_path, workers):
     options = {"input": small_videos, "preset": "train-cpu", "short_side": 64, "shard_mb": 1}
-    ingest(IngestConfig(out=tmp_path / "out", workers=1, **options))
+    ingest(IngestConfig(out=tmp_path / "out", workers=workers, **options))
     assert files_of(tmp_path / "out") == files_of(small_dataset)
 
 

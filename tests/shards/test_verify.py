@@ -1,11 +1,13 @@
 """Every byte of a dataset is checked: whatever is changed, verify names it."""
 
+import random
 import shutil
 from pathlib import Path
 
 import pytest
+from reelmill.shards.errors import DamageError, UsageError
 from reelmill.shards.reader import Dataset, members_of
-from reelmill.shards.verify import verify
+from reelmill.shards.verify import Fault, verify
 
 
 @pytest.fixture
@@ -40,6 +42,36 @@ def test_a_flipped_payload_byte_is_named_by_file_key_and_offset(dataset):
 def test_a_flipped_byte_anywhere_in_the_tar_is_found(dataset, place):
     flip(dataset / "shards/000000.tar", place)
     assert any(fault.file == "000000.tar" for fault in verify(dataset))
+
+
+def test_every_flipped_bit_in_every_file_is_found(dataset):
+    draw = random.Random(0)
+    files = [path for path in sorted(dataset.rglob("*")) if path.is_file() and path.name != "inputs.parquet"]
+    for path in files:
+        whole = path.read_bytes()
+        for _ in range(12):
+            data = bytearray(whole)
+            data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+            path.write_bytes(data)
+            try:
+                faults = verify(dataset)
+            except (DamageError, UsageError):  # only dataset.json itself stops the search
+                faults = [Fault("dataset.json", "does not read")]
+            assert any(path.name in fault.file for fault in faults), path
+        path.write_bytes(whole)
+    assert verify(dataset) == []
+
+
+def test_two_shards_that_changed_places_are_found(dataset):
+    first, second = dataset / "shards/000000.tar", dataset / "shards/000001.tar"
+    if not second.exists():
+        second.write_bytes(first.read_bytes())
+        assert [fault.file for fault in verify(dataset)] == ["shards/000001.tar"]
+    else:
+        swapped = first.read_bytes(), second.read_bytes()
+        second.write_bytes(swapped[0])
+        first.write_bytes(swapped[1])
+        assert {"000000.tar", "000001.tar"} <= {fault.file for fault in verify(dataset)}
 
 
 def test_a_cut_tar_is_found(dataset):
