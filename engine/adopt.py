@@ -13,20 +13,20 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .. import console
 from ..shards import ledger
 from ..shards.errors import UsageError
-from ..shards.files import COPY_BYTES, atomic_file, make_folder, sha256_of, storage_error, write_atomic
+from ..shards.files import COPY_BYTES, make_folder, sha256_of, storage_error
 from ..shards.index import index_bytes
 from ..shards.ledger import Clip, LedgerRow, ledger_writer
 from ..shards.manifest import ADOPTED, Generation, Manifest, ShardEntry, hash_json, write_manifest
+from ..shards.reader import members_of
 from ..shards.schema import SAMPLE, Member, action_id
 from .bank.actions import canonical_name
 from .cluster import Task, ray_session, run_tasks
-from .commit import finish
+from .commit import finish, written_totals
 from .config import AdoptConfig
 from .errors import MediaError
 from .fetch import local_copy
@@ -35,6 +35,7 @@ from .probing import TASK_MEMORY_BYTES, sandbox_of
 from .sources import InputRow, check_unique, open_source
 from .sources.tars import expand, tars_of
 from .work import Work
+from .write import write_companions
 
 
 def adopt(config: AdoptConfig) -> Manifest:
@@ -44,6 +45,8 @@ def adopt(config: AdoptConfig) -> Manifest:
         UsageError: no tar there, a sample name that two tars hold, or an output folder that is not empty.
         StorageError: the disk refused.
     """
+    # a worker's working folder is another one
+    config = replace(config, out=config.out.absolute(), label_map=config.label_map and config.label_map.absolute())
     out = config.out
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"out must be a new or empty folder, got {out}")
@@ -54,6 +57,7 @@ def adopt(config: AdoptConfig) -> Manifest:
     work = Work(out)
     with work.lock():
         work.open()
+        tars = [os.path.abspath(tar) for tar in tars]
         with (
             ray_session(config.address, config.workers) as session,
             console.progress(len(tars), "adopt", "tars") as shown,
@@ -67,7 +71,7 @@ def adopt(config: AdoptConfig) -> Manifest:
 
 def _adopt_task(tar: str, number: int, config: AdoptConfig) -> int:
     work = Work(config.out)
-    path = config.out.absolute() / "shards" / f"{number:06d}.tar"
+    path = config.out / "shards" / f"{number:06d}.tar"
     make_folder(path.parent)
     _link(Path(tar), path)
     places = _places(tar)
@@ -88,7 +92,7 @@ def _adopt_task(tar: str, number: int, config: AdoptConfig) -> int:
             taken[key] = _table_row(key, row, facts, places[key], name)
             line = ledger_row(row, facts, "ok", "", "", [Clip(key, "ok", "")])
         lines.append(replace(line, input_id=name))
-    entry = _write_companions(path, [taken[key] for key in places if key in taken])
+    entry = _describe(path, [taken[key] for key in places if key in taken])
     with ledger_writer(work.folder / "notes" / f"{number:08d}.parquet") as write:
         write(lines)
     work.write_note(number, {"entry": entry and asdict(entry)})
@@ -102,7 +106,7 @@ def _link(tar: Path, path: Path) -> None:
     except OSError as error:
         if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK):
             raise storage_error(path, error) from error
-        path.symlink_to(tar.absolute())
+        path.symlink_to(tar)
 
 
 def _places(tar: str) -> dict[str, list[tuple[str, int, int]]]:
@@ -160,16 +164,12 @@ def _crc32(file: BinaryIO, offset: int, size: int) -> int:
     return crc
 
 
-def _write_companions(tar: Path, rows: list[dict[str, Any]]) -> ShardEntry | None:
+def _describe(tar: Path, rows: list[dict[str, Any]]) -> ShardEntry | None:
     if not rows:
         tar.unlink()
         return None
-    samples = [(row["key"], [Member(**member) for member in row["members"]]) for row in rows]
-    write_atomic(tar.with_suffix(".idx"), index_bytes(samples))
-    with atomic_file(tar.with_suffix(".parquet")) as file:
-        pq.write_table(pa.Table.from_pylist(rows, schema=SAMPLE), file, compression="zstd")
-    sums = [sha256_of(tar.with_suffix(suffix)) for suffix in (".tar", ".idx", ".parquet")]
-    return ShardEntry(tar.stem, f"shards/{tar.name}", len(rows), tar.stat().st_size, *sums)
+    index = index_bytes([(row["key"], members_of(row["members"])) for row in rows])
+    return write_companions(tar, index, rows, sha256_of(tar))
 
 
 def _commit(work: Work, tars: int, config: AdoptConfig) -> Manifest:
@@ -189,15 +189,7 @@ def _commit(work: Work, tars: int, config: AdoptConfig) -> Manifest:
             counts.update(rows["status"].to_pylist())
             write([ledger.row_of(record) for record in rows.to_pylist()])
     _check_keys(out, entries)
-    totals = (
-        ledger.count([])
-        | dict(counts)
-        | {
-            "inputs": counts.total(),
-            "samples": sum(entry.samples for entry in entries),
-            "bytes": sum(entry.bytes for entry in entries),
-        }
-    )
+    totals = ledger.count([]) | dict(counts) | {"inputs": counts.total()} | written_totals(entries)
     record: dict[str, Any] = {"preset": ADOPTED, "validate": config.validate}
     generation = Generation(record, hash_json(record), entries)
     manifest = Manifest(sorted(classes), [generation], sha256_of(waiting / ledger.NAME), totals)

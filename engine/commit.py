@@ -85,19 +85,17 @@ def commit(
     generations.append(Generation(config_record, hash_json(config_record), written, tombstones))
     every = [entry for generation in generations for entry in generation.shards]
     gone = sum(len(generation.tombstones) for generation in generations)
-    totals = (
-        ledger.count([])
-        | dict(outcome.counts)
-        | {
-            "inputs": outcome.counts.total(),
-            "samples": sum(entry.samples for entry in every) - gone,
-            "bytes": sum(entry.bytes for entry in every),
-        }
-    )
+    totals = ledger.count([]) | dict(outcome.counts) | {"inputs": outcome.counts.total()} | written_totals(every, gone)
     manifest = Manifest(sorted(outcome.classes), generations, sha256_of(folder / ledger.NAME), totals, bank)
     write_manifest(out, manifest)
     finish(out)
     return manifest
+
+
+def written_totals(shards: Iterable[ShardEntry], gone: int = 0) -> dict[str, int]:
+    """Live samples and bytes on disk; `gone` samples have a tombstone."""
+    counted = list(shards)
+    return {"samples": sum(s.samples for s in counted) - gone, "bytes": sum(s.bytes for s in counted)}
 
 
 def finish(out: Path) -> None:
@@ -116,13 +114,15 @@ def finish(out: Path) -> None:
 
 
 def sweep(out: Path, manifest: Manifest | None) -> None:
-    """Remove shard files under our names that the manifest does not list."""
+    """Remove shard files under our names that the manifest does not list, and what a kill left half written."""
     tars = [] if manifest is None else [s.uri for s in manifest.shards] + [s.uri for s in manifest.bank]
     listed = {Path(tar).with_suffix(suffix) for tar in tars for suffix in (".tar", ".idx", ".parquet")}
     for name in ("shards", "bank"):
         for path in (out / name).glob("*"):
             if _OURS.fullmatch(path.name) and path.relative_to(out) not in listed:
                 path.unlink()
+    for path in out.glob(".*.part"):
+        path.unlink()
 
 
 def _lines(

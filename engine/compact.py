@@ -7,22 +7,21 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from .. import console
 from ..shards import ledger
-from ..shards.files import atomic_file, make_folder, sha256_of, write_atomic
+from ..shards.files import atomic_file, make_folder, sha256_of
 from ..shards.ledger import ledger_writer
 from ..shards.manifest import Generation, Manifest, ShardEntry, read_manifest, write_manifest
 from ..shards.reader import Dataset, members_of
-from ..shards.schema import SAMPLE
 from ..shards.tar import TarWriter
 from .cluster import Task, ray_session, run_tasks
-from .commit import finish
+from .commit import finish, written_totals
 from .config import CompactConfig
 from .plan import PER_SAMPLE_BYTES
 from .probing import TASK_MEMORY_BYTES
 from .work import Work
+from .write import write_companions
 
 Place = tuple[int, int]
 """Shard and row of a sample."""
@@ -36,7 +35,8 @@ def compact(config: CompactConfig) -> Manifest:
         DamageError: a sample is not what its table says; the dataset is left as it was.
         StorageError: the disk refused.
     """
-    folder, work = config.dataset, Work(config.dataset)
+    folder = config.dataset.absolute()  # a worker's working folder is another one
+    work = Work(folder)
     with work.lock():
         finish(folder)
         manifest = read_manifest(folder)
@@ -92,12 +92,7 @@ def _copy_task(folder: Path, places: list[Place], number: int) -> int:
             rows.append(record | {"members": members, "generation": 0})
         sha256 = writer.close()
     dataset.close()
-    write_atomic(path.with_suffix(".idx"), writer.index())
-    with atomic_file(path.with_suffix(".parquet")) as file:
-        pq.write_table(pa.Table.from_pylist(rows, schema=SAMPLE), file, compression="zstd")
-    sums = [sha256_of(path.with_suffix(suffix)) for suffix in (".idx", ".parquet")]
-    entry = ShardEntry(path.stem, f"shards/{path.name}", len(rows), writer.bytes, sha256, *sums)
-    Work(folder).write_note(number, asdict(entry))
+    Work(folder).write_note(number, asdict(write_companions(path, writer.index(), rows, sha256)))
     return len(rows)
 
 
@@ -114,15 +109,11 @@ def _commit(work: Work, manifest: Manifest, shards: int) -> Manifest:
         for start in range(0, len(rows), 4096):
             write([ledger.row_of(record) for record in rows.slice(start, 4096).to_pylist()])
     last = manifest.generations[-1]
-    totals = manifest.totals | {
-        "samples": sum(entry.samples for entry in entries),
-        "bytes": sum(entry.bytes for entry in entries),
-    }
     compacted = replace(
         manifest,
         generations=[Generation(last.config, last.config_hash, entries)],
         ledger_sha256=sha256_of(waiting / ledger.NAME),
-        totals=totals,
+        totals=manifest.totals | written_totals(entries),
     )
     write_manifest(folder, compacted)
     finish(folder)

@@ -38,7 +38,7 @@ def forecast(config: PlanConfig) -> Forecast:
         work = Work(Path(scratch))
         work.open()
         listing = list_inputs(source_of(config), work, config, None)
-        actions = known_actions(listing.labels, config)
+        actions = known_actions(listing.labels, config.bank)
         with ray_session(config.address, config.workers, config.memory_mb) as session:
             start = time.monotonic()
             probe_all(listing, work, replace(config, out=Path(scratch)), session, None, frozenset())

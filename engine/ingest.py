@@ -101,17 +101,19 @@ def retry(config: RetryConfig) -> Done:
     earlier = Earlier(folder, manifest)
     rows = [earlier.input(number) for number in range(len(earlier)) if earlier.status[number] == "failed"]
     made_with = IngestConfig.from_record(manifest.generations[-1].config, input=folder, out=folder)
-    job = replace(made_with, workers=config.workers, address=config.address, append=True, bank=None)
+    job = replace(made_with, workers=config.workers, address=config.address, append=True)
     return _run(job, rows, frozenset({"failed"}))
 
 
 def _run(config: IngestConfig, rows: Iterable[InputRow], again: frozenset[str]) -> Done:
+    config = replace(config, out=config.out.absolute())  # a worker's working folder is another one
     work = Work(config.out)
     with work.lock():
         _open(config, work)
         earlier = Earlier(config.out, read_manifest(config.out)) if (config.out / MANIFEST_NAME).is_file() else None
         listing = list_inputs(rows, work, config, earlier)
-        actions = known_actions(listing.labels, config)
+        carried = config.out if earlier is not None and earlier.manifest.bank else None
+        actions = known_actions(listing.labels, config.bank or carried)
         with ray_session(config.address, config.workers, config.memory_mb) as session:
             job = _Job(config, work, session, earlier, actions, _config_record(config))
             job.decoded = probe_all(listing, work, config, session, earlier, again)
@@ -205,7 +207,7 @@ def _write_task(
     work = Work(config.out)
     make_folder(work.scratch)
     sandbox = sandbox_of(config.video_cpu_seconds, config.video_memory_mb)
-    shard = write_shard(samples, number, config.out.absolute(), config, generation, action_ids, sandbox, work.scratch)
+    shard = write_shard(samples, number, config.out, config, generation, action_ids, sandbox, work.scratch)
     work.write_note(number, {"digest": digest, **asdict(shard)})
     return len(samples)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,11 +89,16 @@ def _check(listing: Listing, work: Work, config: IngestConfig) -> None:
         raise UsageError(f"preset must be train-cpu to cut spans, got archive (input {listing.spanned!r} has a span)")
 
 
-def known_actions(labels: Iterable[str], config: IngestConfig) -> dict[str, int] | None:
-    """Every label of the input that the bank knows, as it is spelled or by its canonical name → its action id."""
-    if config.bank is None:
+def known_actions(labels: Iterable[str], folder: Path | None) -> dict[str, int] | None:
+    """Every label of the input that a bank knows, as it is spelled or by its canonical name → its action id.
+
+    Args:
+        labels: of the input.
+        folder: the bank, or a dataset that carries one; None where any label will do.
+    """
+    if folder is None:
         return None
-    bank = Bank.open(config.bank)
+    bank = Bank.open(folder)
     names = {label: (label, canonical_name(label)) for label in labels}
     return {
         label: bank.find(known).action_id

@@ -87,7 +87,7 @@ def _known(place: int, earlier: Earlier, kept: NDArray[np.bool_], again: frozens
     (twin,) = earlier.find([row.duplicate_of])
     if twin is None or not kept[twin] or earlier.version(twin) is None:
         return None
-    return known | {"twin": [earlier.path(twin), earlier.version(twin), earlier.row(twin).sha256]}
+    return known | {"twin": [earlier.path(twin), earlier.version(twin)]}
 
 
 def _probe_task(out: Path, number: int, digest: str, asked: dict[str, Any], config: IngestConfig) -> tuple[int, int]:

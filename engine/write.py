@@ -58,8 +58,7 @@ def write_shard(
     Raises:
         StorageError: the disk refused.
     """
-    name = f"{number:06d}"
-    tar_path = out / "shards" / f"{name}.tar"
+    tar_path = out / "shards" / f"{number:06d}.tar"
     make_folder(tar_path.parent)
     failures: dict[str, tuple[Reason, str]] = {}
     rows: list[dict[str, Any]] = []
@@ -74,14 +73,20 @@ def write_shard(
     if not rows:
         tar_path.unlink()
         return WrittenShard(None, failures)
-    index = writer.index()
-    write_atomic(tar_path.with_suffix(".idx"), index)
-    table = pa.Table.from_pylist(rows, schema=SAMPLE)
-    with atomic_file(tar_path.with_suffix(".parquet")) as file:
-        pq.write_table(table, file, compression="zstd")
-    sums = [sha256_of(tar_path.with_suffix(suffix)) for suffix in (".idx", ".parquet")]
-    entry = ShardEntry(name, f"shards/{name}.tar", len(rows), writer.bytes, tar_sha256, sums[0], sums[1])
-    return WrittenShard(entry, failures)
+    return WrittenShard(write_companions(tar_path, writer.index(), rows, tar_sha256), failures)
+
+
+def write_companions(tar: Path, index: bytes, rows: list[dict[str, Any]], tar_sha256: str) -> ShardEntry:
+    """Write a tar's index and table beside it, and describe the three for the manifest.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+    write_atomic(tar.with_suffix(".idx"), index)
+    with atomic_file(tar.with_suffix(".parquet")) as file:
+        pq.write_table(pa.Table.from_pylist(rows, schema=SAMPLE), file, compression="zstd")
+    sums = [sha256_of(tar.with_suffix(suffix)) for suffix in (".idx", ".parquet")]
+    return ShardEntry(tar.stem, f"shards/{tar.name}", len(rows), tar.stat().st_size, tar_sha256, *sums)
 
 
 def _write_sample(

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,12 +17,13 @@ COPY_BYTES = 1 << 20
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """Open a file that takes its final name only when the block ends well.
 
-    Bytes go to `.<name>.part` beside it, are flushed to the disk, then renamed; after an error the part is removed.
+    Bytes go to `.<name>.<random>.part` beside it (two tasks may be at the same file: one that was given up, and the one
+    sent in its place), are flushed to the disk, then renamed; after an error the part is removed.
 
     Raises:
         StorageError: the disk refused (full, read-only, gone).
     """
-    part = path.with_name(f".{path.name}.part")
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         with part.open("wb") as file:
             yield file

@@ -92,12 +92,6 @@ def ledger_writer(path: Path) -> Iterator[Callable[[Sequence[LedgerRow]], None]]
         yield lambda rows: writer.write_table(pa.Table.from_pylist([asdict(row) for row in rows], schema=SCHEMA))
 
 
-def write_ledger(folder: Path, rows: Sequence[LedgerRow]) -> None:
-    """Write ledger.parquet, whole or not at all."""
-    with ledger_writer(folder / NAME) as write:
-        write(rows)
-
-
 def read_ledger(
     folder: Path, columns: Sequence[str] | None = None, where: tuple[str, str, str] | None = None
 ) -> pa.Table:

@@ -21,7 +21,6 @@ from .segments import segment_rows
 from .ssv2 import ssv2_rows
 from .tars import expand, is_tar_pattern, tar_rows, tars_of
 from .ucf101 import ucf101_rows
-from .unique import check_unique
 
 Layout = Literal[
     "auto",
@@ -140,13 +139,6 @@ def open_source(
     index = VideoIndex(videos if videos is not None else path if path.is_dir() else path.parent)
     asked = Asked(path, index, names, fold, fps, pattern, whole_videos)
     return Source(str(input), _reader(layout, asked, str(input)), split_name(split))
-
-
-def read_everything(source: Source) -> list[InputRow]:
-    """All rows of a source whose ids must be unique, as a list; for inputs of up to some thousand rows."""
-    rows = list(source)
-    check_unique(lambda: (row.input_id for row in rows), source.name)
-    return rows
 
 
 def _layout(text: str, layout: Layout) -> Layout:

@@ -15,8 +15,8 @@ import webdataset as wds
 from nvidia.dali import Pipeline, fn
 from reelmill.engine import ingest as ingest_module
 from reelmill.engine.bank.build import build_bank
-from reelmill.engine.config import BankBuildConfig, Dedup, IngestConfig
-from reelmill.engine.ingest import ingest
+from reelmill.engine.config import BankBuildConfig, Dedup, IngestConfig, RetryConfig
+from reelmill.engine.ingest import ingest, retry
 from reelmill.engine.work import Work
 from reelmill.shards.bank import Bank
 from reelmill.shards.errors import StorageError, UsageError
@@ -76,6 +76,14 @@ def test_webdataset_dali_and_wds2idx_agree_on_the_shards(small_videos, tmp_path)
     (read,) = pipe.run()
     for number, row in enumerate(rows):
         assert bytes(read.at(number)) == samples[number]["mp4"] == (small_videos / row["source"]).read_bytes()
+
+
+def test_folders_may_be_named_from_where_the_driver_is(media, tmp_path, monkeypatch):
+    media.video(tmp_path / "videos/a.mp4", frames=4)
+    monkeypatch.chdir(tmp_path)  # the workers are somewhere else
+    ingest(IngestConfig(input=Path("videos"), out=Path("out")))
+    assert verify("out") == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "videos"]
 
 
 @pytest.mark.parametrize("workers", [1, 4])
@@ -168,6 +176,28 @@ def test_a_bank_travels_with_the_dataset_and_an_unknown_label_is_told(media, tmp
     assert [action.canonical for action in carried.actions] == ["jump", "run"]
     assert carried.find("jumping") == carried.find("jump")  # the dataset's own spelling
     assert Dataset(tmp_path / "out").table(["action_id"]).to_pylist() == [{"action_id": carried.find("jump").action_id}]
+    assert verify(tmp_path / "out") == []
+
+
+def test_an_id_given_twice_is_a_wrong_manifest_and_nothing_is_written(tmp_path):
+    rows = [{"path": "a.mp4", "id": "one"}, {"path": "b.mp4", "id": "one"}]
+    with pytest.raises(UsageError, match=r"every id must be given once, got 'one' twice \(rows 1 and 2\)"):
+        ingest(IngestConfig(input=manifest_of(tmp_path, rows), out=tmp_path / "out"))
+    assert not (tmp_path / "out/shards").exists()
+
+
+def test_a_retry_and_a_later_ingest_hold_labels_to_the_bank_that_is_carried(media, tmp_path):
+    for label in ("jumping", "fly"):
+        media.video(tmp_path / "videos" / label / "a.mp4", frames=6, tint=len(label))
+    ingest(IngestConfig(input=tmp_path / "videos", out=tmp_path / "out", bank=bank_of(tmp_path, ["jump", "run"])))
+    retry(RetryConfig(dataset=tmp_path / "out"))
+    media.video(tmp_path / "videos/swim/a.mp4", frames=8)
+    ingest(IngestConfig(input=tmp_path / "videos", out=tmp_path / "out"))
+    assert ledger_of(tmp_path / "out") == {
+        "jumping/a.mp4": ("ok", ""),
+        "fly/a.mp4": ("failed", "unknown_label"),
+        "swim/a.mp4": ("failed", "unknown_label"),
+    }
     assert verify(tmp_path / "out") == []
 
 

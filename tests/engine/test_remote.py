@@ -105,7 +105,6 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    pytest.importorskip("aiohttp", reason="http inputs need the extra `remote` (aiohttp)")
     monkeypatch.setattr(remote, "RETRY_SECONDS", 0.01)
     Handler.seen = Counter()
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
@@ -249,7 +248,7 @@ def test_without_the_package_the_message_says_what_to_install(tmp_path):
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    pytest.importorskip("s3fs", reason="s3 inputs need the extra `remote` (s3fs)")
+    pytest.importorskip("s3fs", reason="s3 inputs need the extra `s3` (s3fs)")
     server = pytest.importorskip("moto.server", reason="s3 is tried against moto's server, which is not installed")
     boto3, fsspec = pytest.importorskip("boto3"), pytest.importorskip("fsspec")
     running = server.ThreadedMotoServer("127.0.0.1", 0)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from reelmill.engine import Batch, ClipLoader
-from reelmill.shards.ledger import LedgerRow, write_ledger
+from reelmill.shards.ledger import NAME, LedgerRow, ledger_writer
 from reelmill.shards.manifest import Generation, Manifest, ShardEntry, write_manifest
 from reelmill.train.chart import draw, nice_ticks
 from reelmill.train.config import TrainConfig
@@ -41,7 +41,8 @@ def dataset(tmp_path):
     shard = ShardEntry("000000", "shards/000000.tar", 12, 34_500, "0", "0", "0")
     write_manifest(folder, Manifest([EVIL], [Generation({}, "0", [shard])], "0", {}))
     rows = [LedgerRow(f"{index}", "a.mp4", "ok") for index in range(11)]
-    write_ledger(folder, [*rows, LedgerRow("x", EVIL, "failed", "damaged")])
+    with ledger_writer(folder / NAME) as write:
+        write([*rows, LedgerRow("x", EVIL, "failed", "damaged")])
     return folder
 
 
