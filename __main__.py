@@ -32,6 +32,7 @@ COMMANDS = {
     "bench ingest": ("reelmill.benchmarks.ingest", "bench_ingest"),
     "bench load": ("reelmill.benchmarks.load", "bench_load"),
     "bench plan": ("reelmill.benchmarks.plan", "bench_plan"),
+    "bench memory": ("reelmill.benchmarks.memory", "bench_memory"),
     "bench chaos": ("reelmill.benchmarks.chaos", "bench_chaos"),
     "bench dedup": ("reelmill.benchmarks.dedup", "bench_dedup"),
     "bench bank": ("reelmill.benchmarks.bank", "bench_bank"),
@@ -49,7 +50,7 @@ HELP = """usage: reelmill COMMAND [arguments]    (each command has its own --hel
   bank build RECORDS OUT  records of (action, text, source) into a description bank
   train CONFIG            trains a run from a TOML file; its fields are also flags
   eval RUN                evaluates a run under a protocol
-  bench WHAT              kernels, ingest, plan, chaos, dedup, load, bank; appends to benchmarks/results/
+  bench WHAT              kernels, ingest, memory, plan, chaos, dedup, load, bank; appends to benchmarks/results/
   doctor                  what this machine has, what is missing and how to get it
   version                 prints the version
 """

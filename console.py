@@ -15,15 +15,22 @@ class Progress:
 
     def __init__(self, total: int | None, what: str, unit: str) -> None:
         self._total, self._what, self._unit = total, what, unit
-        self._done, self._start = 0, time.monotonic()
+        self._done, self._bytes, self._start = 0, 0, time.monotonic()
         self._last_line = self._start
         self._figures: dict[str, object] = {}
         self._printed = -1
         self._bar = tqdm(total=total, desc=what, unit=unit, dynamic_ncols=True) if sys.stderr.isatty() else None
 
+    def add_bytes(self, count: int) -> None:
+        """Count bytes that went by; they are shown from the next `update` on."""
+        self._bytes += count
+
     def update(self, n: int = 1, **figures: object) -> None:
         """Count `n` more; `figures` are shown beside the count."""
         self._done += n
+        if self._bytes:
+            seconds = max(time.monotonic() - self._start, 1e-9)
+            figures = {"bytes": f"{human_bytes(self._bytes)} at {human_bytes(self._bytes / seconds)}/s"} | figures
         self._figures |= figures
         if self._bar is not None:
             if figures:

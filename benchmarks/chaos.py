@@ -21,6 +21,7 @@ from ..shards.errors import ReelmillError, UsageError
 from ..shards.files import sha256_of
 from ..shards.verify import verify
 from .environment import RESULTS, append, capture
+from .processes import children, command_line
 from .toyverbs.corpus import write_corpus
 
 KILLED = ("worker", "worker", "driver", "node")  # drawn from: workers die most often
@@ -171,7 +172,9 @@ class _Cluster:
             self._cluster.remove_node(node, allow_graceful=False)
             self._add()
             return what
-        workers = [pid for raylet in self._raylets() for pid in _children(raylet) if _name(pid).startswith("ray::_")]
+        workers = [
+            pid for raylet in self._raylets() for pid in children(raylet) if command_line(pid).startswith("ray::_")
+        ]
         if not workers:
             return None
         os.kill(draw.choice(workers), signal.SIGKILL)
@@ -189,17 +192,3 @@ class _Cluster:
         for node in self._alive():
             processes: dict[str, list[Any]] = node.all_processes
             yield from (info.process.pid for info in processes.get("raylet", []))
-
-
-def _children(pid: int) -> list[int]:
-    try:
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except FileNotFoundError:
-        return []
-
-
-def _name(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode(errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
-        return ""

@@ -24,14 +24,16 @@ from ..shards.ledger import Clip, LedgerRow, ledger_writer
 from ..shards.manifest import ADOPTED, Generation, Manifest, ShardEntry, hash_json, write_manifest
 from ..shards.reader import members_of
 from ..shards.schema import SAMPLE, Member, action_id
+from ..shards.table import packet_table
 from .bank.actions import canonical_name
-from .cluster import Task, ray_session, run_tasks
+from .cluster import Effort, Task, ray_session, run_tasks
 from .commit import finish, written_totals
 from .config import AdoptConfig
 from .errors import MediaError
 from .fetch import local_copy
+from .limits import task_memory_bytes
 from .plan import ledger_row, status_of
-from .probing import TASK_MEMORY_BYTES, sandbox_of
+from .probing import sandbox_of
 from .sources import InputRow, check_unique, open_source
 from .sources.tars import expand, tars_of
 from .work import Work
@@ -63,13 +65,13 @@ def adopt(config: AdoptConfig) -> Manifest:
             console.progress(len(tars), "adopt", "tars") as shown,
         ):
             tasks = (
-                Task(f"adopting {tar}", (tar, number, config), TASK_MEMORY_BYTES) for number, tar in enumerate(tars)
+                Task(f"adopting {tar}", (tar, number, config), task_memory_bytes()) for number, tar in enumerate(tars)
             )
-            run_tasks(_adopt_task, tasks, session, shown.update, deadline_seconds=config.task_seconds)
+            run_tasks(_adopt_task, tasks, session, shown, deadline_seconds=config.task_seconds)
         return _commit(work, len(tars), config)
 
 
-def _adopt_task(tar: str, number: int, config: AdoptConfig) -> int:
+def _adopt_task(tar: str, number: int, config: AdoptConfig) -> Effort:
     work = Work(config.out)
     path = config.out / "shards" / f"{number:06d}.tar"
     make_folder(path.parent)
@@ -96,7 +98,7 @@ def _adopt_task(tar: str, number: int, config: AdoptConfig) -> int:
     with ledger_writer(work.folder / "notes" / f"{number:08d}.parquet") as write:
         write(lines)
     work.write_note(number, {"entry": entry and asdict(entry)})
-    return 1
+    return Effort(1, 1, os.path.getsize(tar))
 
 
 def _link(tar: Path, path: Path) -> None:
@@ -129,9 +131,8 @@ def _facts(row: InputRow, config: AdoptConfig, work: Work) -> dict[str, Any]:
     """What probing finds, with the packet table; offsets count from the start of the video."""
     sandbox = sandbox_of(config.video_cpu_seconds, config.video_memory_mb)
     with local_copy(row, work.scratch, max_bytes=config.max_video_mb * 1_000_000) as path:
-        facts: dict[str, Any] = sandbox.call("probe", path=str(path), validate=config.validate)
-        packets = sandbox.call("packet_table", path=str(path), frames=facts["frames"])
-    return facts | {"packets": packets, "frames": sum(packet["pts"] is not None for packet in packets)}
+        facts: dict[str, Any] = sandbox.call("look", path=str(path), validate=config.validate, table=True)
+    return facts | {"packets": packet_table(facts["packets"])}
 
 
 def _table_row(

@@ -12,6 +12,7 @@ from ..shards.reader import Dataset, SampleRef, members_of
 from ..shards.verify import verify as find_faults
 from .adopt import adopt as run_adopt
 from .bank.build import build_bank
+from .cluster import Effort
 from .compact import compact as run_compact
 from .config import (
     AdoptConfig,
@@ -88,12 +89,10 @@ def plan(config: PlanConfig) -> int:
 
 
 def _report(result: Done, start: float, max_failed_fraction: float) -> int:
-    totals = result.manifest.totals
+    totals, read, written = result.manifest.totals, result.read, result.written
     rows = [(status, str(count)) for status, count in result.counts.items()]
     if len(result.manifest.generations) > 1 or result.unchanged:
-        rows.append(
-            ("unchanged", f"{result.unchanged}; {result.decoded} videos read, {result.written} samples written")
-        )
+        rows.append(("unchanged", f"{result.unchanged}; {read.worked} videos read, {written.worked} samples written"))
     if result.ignored:
         rows.append(("ignored files", str(result.ignored)))
     rows += [
@@ -107,6 +106,9 @@ def _report(result: Done, start: float, max_failed_fraction: float) -> int:
             ("per clip", console.human_bytes(totals["bytes"] / totals["samples"])),
             ("decode cost", _decode_cost(result.out)),
         ]
+    rows[-1:-1] = [
+        (what, _throughput(effort)) for what, effort in (("probed", read), ("written", written)) if effort.worked
+    ]
     console.table(f"ingested {totals['inputs']} inputs in {time.monotonic() - start:.1f} s", rows)
     failed = totals["failed"]
     if not totals["samples"]:
@@ -120,6 +122,12 @@ def _report(result: Done, start: float, max_failed_fraction: float) -> int:
             f"{failed} of {totals['inputs']} inputs failed, more than max_failed_fraction {max_failed_fraction}"
         )
     return 0
+
+
+def _throughput(effort: Effort) -> str:
+    """What one core did in a second, on average over the tasks."""
+    rate, bytes_rate = effort.worked / effort.core_seconds, effort.bytes / effort.core_seconds
+    return f"{effort.worked}, {rate:.1f}/s and {console.human_bytes(bytes_rate)}/s per core"
 
 
 def _decode_cost(folder: Path) -> str:

@@ -15,11 +15,11 @@ from ..shards.ledger import ledger_writer
 from ..shards.manifest import Generation, Manifest, ShardEntry, read_manifest, write_manifest
 from ..shards.reader import Dataset, members_of
 from ..shards.tar import TarWriter
-from .cluster import Task, ray_session, run_tasks
+from .cluster import Effort, Task, ray_session, run_tasks
 from .commit import finish, written_totals
 from .config import CompactConfig
+from .limits import task_memory_bytes
 from .plan import PER_SAMPLE_BYTES
-from .probing import TASK_MEMORY_BYTES
 from .work import Work
 from .write import write_companions
 
@@ -51,10 +51,10 @@ def compact(config: CompactConfig) -> Manifest:
             console.progress(sum(map(len, shards)), "compact", "samples") as shown,
         ):
             tasks = (
-                Task(f"writing shard {number}", (folder, places, number), TASK_MEMORY_BYTES)
+                Task(f"writing shard {number}", (folder, places, number), task_memory_bytes())
                 for number, places in enumerate(shards, manifest.next_shard)
             )
-            run_tasks(_copy_task, tasks, session, shown.update, deadline_seconds=config.task_seconds)
+            run_tasks(_copy_task, tasks, session, shown, deadline_seconds=config.task_seconds)
         return _commit(work, manifest, len(shards))
 
 
@@ -76,7 +76,7 @@ def _cut(folder: Path, shard_bytes: int) -> Iterator[list[Place]]:
         yield places
 
 
-def _copy_task(folder: Path, places: list[Place], number: int) -> int:
+def _copy_task(folder: Path, places: list[Place], number: int) -> Effort:
     dataset = Dataset(folder)
     path = folder / "shards" / f"{number:06d}.tar"
     tables: dict[int, pa.Table] = {}
@@ -86,14 +86,16 @@ def _copy_task(folder: Path, places: list[Place], number: int) -> int:
         for shard, row in places:
             if shard not in tables:
                 tables = {shard: dataset.shard_table(shard)}
-            record = tables[shard].slice(row, 1).to_pylist()[0]
+            record = tables[shard].drop_columns("packets").slice(row, 1).to_pylist()[0]
+            record["packets"] = tables[shard].column("packets")[row].values
             parts = {m.ext: dataset.tar(shard).read(record["key"], m) for m in members_of(record["members"])}
             members = [asdict(member) for member in writer.add(record["key"], parts)]
             rows.append(record | {"members": members, "generation": 0})
         sha256 = writer.close()
     dataset.close()
-    Work(folder).write_note(number, asdict(write_companions(path, writer.index(), rows, sha256)))
-    return len(rows)
+    entry = write_companions(path, writer.index(), rows, sha256)
+    Work(folder).write_note(number, asdict(entry))
+    return Effort(len(rows), len(rows), entry.bytes)
 
 
 def _commit(work: Work, manifest: Manifest, shards: int) -> Manifest:

@@ -8,15 +8,17 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from ..shards.errors import UsageError
+from .clip_config import ClipConfig
+from .clip_config import Preset as Preset
+from .clip_config import check as _check
 from .sources import Layout
 
-Preset = Literal["archive", "train-cpu"]
 Dedup = Literal["none", "exact", "stream", "perceptual"]
 Validate = Literal["none", "packets", "decode"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class IngestConfig:
+class IngestConfig(ClipConfig):
     """Shard raw videos (and, with --bank, a description bank) into a dataset of WebDataset tars."""
 
     input: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="INPUT")]
@@ -42,19 +44,11 @@ class IngestConfig:
     """Where a listed `{video}` lies below --videos (segments)."""
     whole_videos: bool = False
     """Charades, activitynet, segments: one sample per video with all its labels, not one per stretch."""
-    preset: Preset = "archive"
-    """archive keeps the stream as it is; train-cpu writes all-intra MJPEG for cheap random frames without a GPU."""
     shard_mb: int = 256
     """Size of one shard by the plan's estimate, MB (10^6 bytes), > 0."""
-    short_side: int = 256
-    """train-cpu: short side of the written frames, pixels, even; smaller videos are not enlarged."""
     dedup: Dedup = "exact"
     """exact drops files of the same bytes, stream also the same compressed video in another container, perceptual also
     the same pictures scaled, encoded, timed or trimmed otherwise."""
-    clip_seconds: float | None = None
-    """Cut every video into clips of this length; without it a video (or a listed span) is one clip. Not for archive."""
-    min_clip_seconds: float = 0.0
-    """With clip_seconds: a shorter rest at the end is left out."""
     validate: Validate = "decode"
     """How much of a video must hold: nothing beyond its header, every packet, or every frame decoded."""
     bank: Path | None = None
@@ -83,30 +77,24 @@ class IngestConfig:
     """OUT is a dataset already: tell changed inputs by their bytes instead of by size and time."""
 
     def __post_init__(self) -> None:
+        ClipConfig.__post_init__(self)  # super() does not see through slots
         _check("shard_mb", self.shard_mb > 0, "> 0", self.shard_mb)
-        if self.preset == "archive" and self.short_side != 256:
-            raise UsageError(f"short_side must go with a preset that encodes, got {self.short_side} with archive")
-        _check("short_side", self.short_side >= 16 and self.short_side % 2 == 0, "even and >= 16", self.short_side)
         _check("max_failed_fraction", 0 <= self.max_failed_fraction <= 1, "in [0, 1]", self.max_failed_fraction)
         _check("video_cpu_seconds", self.video_cpu_seconds > 0, "> 0", self.video_cpu_seconds)
         _check("video_memory_mb", self.video_memory_mb >= 512, ">= 512", self.video_memory_mb)
         _check("max_video_mb", self.max_video_mb > 0, "> 0", self.max_video_mb)
         _check("task_seconds", self.task_seconds > 0, "> 0", self.task_seconds)
-        _check("clip_seconds", self.clip_seconds is None or self.clip_seconds > 0, "> 0", self.clip_seconds)
-        _check("min_clip_seconds", self.min_clip_seconds >= 0, ">= 0", self.min_clip_seconds)
         least = {"stream": ("packets", "decode"), "perceptual": ("decode",)}.get(self.dedup)
         if least is not None and self.validate not in least:
             raise UsageError(f"dedup {self.dedup} must go with validate {' or '.join(least)}, got {self.validate}")
-        if self.clip_seconds is not None and self.preset == "archive":
-            raise UsageError(f"clip_seconds must go with a preset that encodes, got {self.clip_seconds} with archive")
+        if self.scenes and self.validate != "decode":
+            raise UsageError(f"scenes must go with validate decode, got {self.validate}")
         for name in ("workers", "memory_mb"):
             _check(name, getattr(self, name) >= 0, ">= 0", getattr(self, name))
 
     def hashed(self) -> dict[str, object]:
         """What the bytes of the dataset depend on; workers, address, resume and the folders are not part of it."""
-        names = ("preset", "shard_mb", "dedup", "clip_seconds", "min_clip_seconds")
-        form = {"short_side": self.short_side} if self.preset != "archive" else {}
-        return {name: getattr(self, name) for name in names} | self.probed() | form
+        return {"shard_mb": self.shard_mb, "dedup": self.dedup} | self.cuts() | self.probed() | self.form()
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any], *, input: Path, out: Path) -> "IngestConfig":
@@ -117,11 +105,9 @@ class IngestConfig:
     def probed(self) -> dict[str, object]:
         """What the facts of a video depend on."""
         names = ("validate", "video_cpu_seconds", "video_memory_mb", "max_video_mb")
-        return {name: getattr(self, name) for name in names} | {"fingerprint": self.dedup == "perceptual"}
-
-    def form(self) -> dict[str, object]:
-        """What every generation of a dataset must have in common."""
-        return {"preset": self.preset} | ({"short_side": self.short_side} if self.preset != "archive" else {})
+        return (
+            {name: getattr(self, name) for name in names} | {"fingerprint": self.dedup == "perceptual"} | self.looks()
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -275,8 +261,3 @@ class LoaderConfig:
         _check("min_crop_area", 0 < self.min_crop_area <= 1, "in (0, 1]", self.min_crop_area)
         _check("flip", 0 <= self.flip <= 1, "in [0, 1]", self.flip)
         _check("window_shards", self.window_shards is None or self.window_shards > 0, "> 0", self.window_shards)
-
-
-def _check(name: str, holds: bool, rule: str, value: object) -> None:
-    if not holds:
-        raise UsageError(f"{name} must be {rule}, got {value}")

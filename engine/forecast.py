@@ -9,6 +9,7 @@ from pathlib import Path
 from ..shards import ledger
 from .cluster import ray_session
 from .config import PlanConfig
+from .encoders import check_encoder
 from .listing import known_actions, list_inputs, source_of
 from .planning import Planning, Totals
 from .probing import probe_all
@@ -34,6 +35,7 @@ def forecast(config: PlanConfig) -> Forecast:
     Raises:
         UsageError: a wrong input, manifest or bank.
     """
+    check_encoder(config)
     with tempfile.TemporaryDirectory(prefix="reelmill-plan-") as scratch:
         work = Work(Path(scratch))
         work.open()

@@ -11,26 +11,26 @@ import pyarrow as pa
 
 from .. import console
 from ..shards import ledger
-from ..shards.errors import UsageError
+from ..shards.errors import StorageError, UsageError
 from ..shards.files import make_folder, write_atomic
 from ..shards.ledger import LedgerRow
 from ..shards.manifest import NAME as MANIFEST_NAME
 from ..shards.manifest import BankShard, Manifest, read_manifest
 from .bank.shard import write_bank_tars
-from .cluster import Session, Task, ray_session, run_tasks
+from .cluster import Effort, Session, Task, ray_session, run_tasks
 from .commit import commit, finish, sweep
 from .config import IngestConfig, RetryConfig
 from .earlier import INPUTS_NAME, Earlier
+from .encoders import check_encoder
+from .limits import task_memory_bytes
 from .listing import known_actions, list_inputs, source_of
 from .plan import SamplePlan, shard_digest
 from .planning import Planning, Totals
-from .probing import TASK_MEMORY_BYTES, probe_all, sandbox_of
+from .probing import probe_all, sandbox_of
 from .sources import InputRow
 from .work import NAME as WORK_NAME
-from .work import Work
+from .work import PASSING, Work
 from .write import write_shard
-
-FRAMES_IN_FLIGHT = 40  # decoded pictures that a decoder, a filter and an encoder hold at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +41,11 @@ class Done:
     out: Path
     ignored: int
     """Files of the input folder that are not videos."""
-    decoded: int
-    """Videos that were read by this run; the others were known."""
     unchanged: int
     """Inputs that earlier generations hold as they are."""
-    written: int
+    read: Effort
+    """Videos that this run probed; the others were known."""
+    written: Effort
     """Samples that this run wrote."""
 
     @property
@@ -67,8 +67,6 @@ class _Job:
     earlier: Earlier | None
     actions: dict[str, int] | None
     record: dict[str, Any]
-    decoded: int = 0
-    written: int = 0
 
     @property
     def generation(self) -> int:
@@ -83,6 +81,7 @@ def ingest(config: IngestConfig) -> Done:
         StorageError: the disk refused; the job goes on where it stood when it is run again.
     """
     _check_out(config)
+    check_encoder(config)
     source = source_of(config)
     return replace(_run(config, source, frozenset()), ignored=source.ignored)
 
@@ -107,7 +106,7 @@ def retry(config: RetryConfig) -> Done:
 
 def _run(config: IngestConfig, rows: Iterable[InputRow], again: frozenset[str]) -> Done:
     config = replace(config, out=config.out.absolute())  # a worker's working folder is another one
-    work = Work(config.out)
+    work, input_folder = Work(config.out), _folder_itself(config.input)
     with work.lock():
         _open(config, work)
         earlier = Earlier(config.out, read_manifest(config.out)) if (config.out / MANIFEST_NAME).is_file() else None
@@ -116,17 +115,19 @@ def _run(config: IngestConfig, rows: Iterable[InputRow], again: frozenset[str]) 
         actions = known_actions(listing.labels, config.bank or carried)
         with ray_session(config.address, config.workers, config.memory_mb) as session:
             job = _Job(config, work, session, earlier, actions, _config_record(config))
-            job.decoded = probe_all(listing, work, config, session, earlier, again)
+            read = probe_all(listing, work, config, session, earlier, again)
+            _check_input(config.input, input_folder)
             planning = Planning(listing, work, config, earlier, actions)
             totals = planning.totals()
             bank = _write_bank(job)
             same = totals.unchanged == totals.inputs and totals.unchanged + planning.aside == len(earlier or ())
             if earlier is not None and same and bank == earlier.manifest.bank:
                 work.clear()
-                return Done(earlier.manifest, config.out, 0, job.decoded, totals.unchanged, 0)
-            _write(job, planning, totals)
+                return Done(earlier.manifest, config.out, 0, totals.unchanged, read, Effort())
+            written = _write(job, planning, totals)
+            _check_input(config.input, input_folder)
         manifest = commit(work, planning.placed(), earlier, planning.live, bank, job.record)
-    return Done(manifest, config.out, 0, job.decoded, totals.unchanged, job.written)
+    return Done(manifest, config.out, 0, totals.unchanged, read, written)
 
 
 def _check_out(config: IngestConfig) -> None:
@@ -147,6 +148,21 @@ def _check_out(config: IngestConfig) -> None:
             )
 
 
+def _folder_itself(path: Path) -> tuple[int, int] | None:
+    """What tells a folder from another one that is mounted or moved into its place; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return (status.st_dev, status.st_ino) if path.is_dir() else None
+
+
+def _check_input(path: Path, before: tuple[int, int] | None) -> None:
+    """Not every input is lost because a mount is."""
+    if before is not None and _folder_itself(path) != before:
+        raise StorageError(f"{path} went away while it was read; bring it back and run again")
+
+
 def _open(config: IngestConfig, work: Work) -> None:
     """Make good what a killed job left, and go on with it or clear it away."""
     finish(config.out)
@@ -164,8 +180,8 @@ def _open(config: IngestConfig, work: Work) -> None:
     write_atomic(note, json.dumps(asked).encode())
 
 
-def _write(job: _Job, planning: Planning, totals: Totals) -> None:
-    """Write every shard that an earlier run of this job has not written yet."""
+def _write(job: _Job, planning: Planning, totals: Totals) -> Effort:
+    """Write every shard that an earlier run of this job has not written yet; returns how much."""
     with console.progress(totals.samples, "write", "samples") as shown:
 
         def tasks() -> Iterator[Task]:
@@ -178,19 +194,14 @@ def _write(job: _Job, planning: Planning, totals: Totals) -> None:
                 else:
                     arguments = (samples, number, digest, job.config, job.generation, ids)
                     pixels = max(sample.facts["width"] * sample.facts["height"] for sample in samples)
-                    memory = TASK_MEMORY_BYTES + FRAMES_IN_FLIGHT * 3 * pixels
-                    yield Task(f"writing shard {number}", arguments, memory)
+                    yield Task(f"writing shard {number}", arguments, task_memory_bytes(pixels))
 
-        def on_done(samples: int) -> None:
-            job.written += samples
-            shown.update(samples)
-
-        run_tasks(_write_task, tasks(), job.session, on_done, deadline_seconds=job.config.task_seconds)
+        return run_tasks(_write_task, tasks(), job.session, shown, deadline_seconds=job.config.task_seconds)
 
 
 def _is_written(job: _Job, number: int, digest: str) -> bool:
     note = job.work.note(number)
-    if note is None or note["digest"] != digest:
+    if note is None or note["digest"] != digest or any(reason in PASSING for reason, _ in note["failures"].values()):
         return False
     tar = job.config.out / "shards" / f"{number:06d}.tar"
     return note["entry"] is None or (tar.is_file() and tar.stat().st_size == note["entry"]["bytes"])
@@ -203,13 +214,13 @@ def _write_task(
     config: IngestConfig,
     generation: int,
     action_ids: dict[str, int] | None,
-) -> int:
+) -> Effort:
     work = Work(config.out)
     make_folder(work.scratch)
     sandbox = sandbox_of(config.video_cpu_seconds, config.video_memory_mb)
-    shard = write_shard(samples, number, config.out, config, generation, action_ids, sandbox, work.scratch)
+    shard = write_shard(samples, number, work, config, generation, action_ids, sandbox)
     work.write_note(number, {"digest": digest, **asdict(shard)})
-    return len(samples)
+    return Effort(len(samples), len(samples), shard.entry.bytes if shard.entry else 0)
 
 
 def _write_bank(job: _Job) -> list[BankShard]:
@@ -228,4 +239,5 @@ def _write_bank(job: _Job) -> list[BankShard]:
 def _config_record(config: IngestConfig) -> dict[str, Any]:
     """The hashed options, with the versions of the libraries whose output lands in the files."""
     codec = ".".join(map(str, av.library_versions["libavcodec"]))
-    return config.hashed() | {"libavcodec": codec, "pyarrow": pa.__version__}
+    # libavcodec's version does not tell that of x264, which comes in PyAV's wheel
+    return config.hashed() | {"libavcodec": codec, "av": av.__version__, "pyarrow": pa.__version__}

@@ -20,8 +20,24 @@ MAX_WRITTEN_BYTES = (8 << 30) - 1
 """Size of a file that a video is turned into: what a tar member can hold."""
 MAX_REPLY_BYTES = 256 << 20
 """Length of an answer of the sandbox's child: the packet table of MAX_PACKETS is 170 MB long."""
+FRAMES_IN_FLIGHT = 40
+"""Pictures that a decoder, a filter and an encoder hold at once, at 3 bytes per pixel: H.264 keeps up to 17."""
+PROCESS_BYTES = 350_000_000
+"""Memory of a worker and its sandbox's child without any picture."""
+COMMON_PIXELS = 1920 * 1088
+"""Pictures up to this size are looked at without asking for more memory."""
 MAX_OPEN_FILES = 64
 """Files that the sandbox's child may hold open."""
+
+
+def task_memory_bytes(pixels: int = COMMON_PIXELS) -> int:
+    """What a task may take at most that works on pictures of that size."""
+    return PROCESS_BYTES + FRAMES_IN_FLIGHT * 3 * pixels
+
+
+def is_size(width: int, height: int) -> bool:
+    """Whether pictures may be that large."""
+    return 0 < width * height <= MAX_PIXELS and max(width, height) <= MAX_SIDE
 
 
 def check_size(width: int, height: int) -> None:
@@ -30,7 +46,7 @@ def check_size(width: int, height: int) -> None:
     Raises:
         MediaError: "limit", it is larger than MAX_PIXELS or MAX_SIDE.
     """
-    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+    if not is_size(width, height):
         most = f"{MAX_PIXELS} pixels and {MAX_SIDE} along one side"
         raise MediaError("limit", f"pictures must have at most {most}, got {width}x{height}")
 

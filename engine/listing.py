@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..shards.bank import Bank
-from ..shards.errors import UsageError
 from .bank.actions import canonical_name
 from .config import IngestConfig
 from .earlier import Earlier
@@ -49,20 +48,17 @@ class Listing:
     """For each row whether it was given with the same words then."""
     labels: set[str]
     """Every label that is used."""
-    spanned: str | None
-    """The first input that asks for a span of a video."""
 
 
 def list_inputs(rows: Iterable[InputRow], work: Work, config: IngestConfig, earlier: Earlier | None) -> Listing:
     """Write every input down, in batches.
 
     Raises:
-        UsageError: what the source raises for a wrong row, an id given twice, or a span that the preset cannot cut.
+        UsageError: what the source raises for a wrong row, or an id given twice.
     """
     places: list[int] = []
     same: list[bool] = []
     labels: set[str] = set()
-    spanned: str | None = None
     batches = 0
     for batch in work.list_inputs(rows):
         batches += 1
@@ -74,19 +70,8 @@ def list_inputs(rows: Iterable[InputRow], work: Work, config: IngestConfig, earl
         ]
         for row in batch:
             labels.update(row.labels)
-            if spanned is None and not row.start_seconds is row.end_seconds is None:
-                spanned = row.input_id
-    listing = Listing(
-        batches, len(places), np.array(places, dtype=np.int64), np.array(same, dtype=np.bool_), labels, spanned
-    )
-    _check(listing, work, config)
-    return listing
-
-
-def _check(listing: Listing, work: Work, config: IngestConfig) -> None:
     check_unique(work.ids, str(config.input))
-    if listing.spanned is not None and config.preset == "archive":
-        raise UsageError(f"preset must be train-cpu to cut spans, got archive (input {listing.spanned!r} has a span)")
+    return Listing(batches, len(places), np.array(places, dtype=np.int64), np.array(same, dtype=np.bool_), labels)
 
 
 def known_actions(labels: Iterable[str], folder: Path | None) -> dict[str, int] | None:

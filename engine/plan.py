@@ -2,23 +2,35 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Container, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..shards.ledger import Clip, LedgerRow, Reason, Status
 from ..shards.schema import sample_key
+from .clip_config import SHORT_SIDE
 from .config import IngestConfig
-from .cut import Span, spans_of
+from .cut import TICK, Span, spans_of, stretch_of
+from .errors import MediaError
 from .sources import InputRow
 from .transcode import output_size
+from .work import row_text
 
 COPIED_CONTAINERS = {"mov,mp4": (".mp4", ".mov", ".m4v"), "matroska,webm": (".mkv", ".webm")}
-JPEG_BYTES_PER_PIXEL = 0.16  # at the quantiser of `transcode`: 0.15 to 0.19 on ordinary clips
+# Measured on ordinary clips at a short side of 256, at the settings of `encoders`.
+JPEG_BYTES_PER_PIXEL = 0.16  # 0.15 to 0.19
+# H.264; with groups of 8 frames that is 0.029 on average, 0.024 to 0.033 measured
+KEYFRAME_BYTES_PER_PIXEL, OTHER_BYTES_PER_PIXEL = 0.11, 0.017
+ALL_KEYFRAMES_BYTES_PER_PIXEL = 0.055  # nothing is spent on what other frames build on
+SMALLER = 0.65  # bytes per pixel grow as the short side to the power of minus this: 1.6-fold at 128, 2.5-fold at 64
+SLOWER = 0.8  # bytes of other frames grow as the time between two to this power: 2.4-fold at 10 of 28 per second
 PER_SAMPLE_BYTES = 4096  # tar headers, padding and the json
+SOUND_BYTES_PER_SECOND = 16_000  # 128 kbit/s
+LEAD_SECONDS = 2.5  # from the keyframe to the start of a span, on average: half of 5 s, a common distance
 CONTAINER_BYTES_PER_FRAME = 24  # a Matroska block and its share of the cues
 
-Form = Literal["copy", "remux", "intra"]
+Form = Literal["copy", "remux", "span", "intra", "h264"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +44,7 @@ class SamplePlan:
     """Of the source, as `probe` found them."""
     ext: str
     form: Form
-    """copy (the bytes as they are), remux or intra."""
+    """copy (the bytes as they are), remux (the whole video), span (a remux of what shows it), intra or h264."""
     estimated_bytes: int
 
 
@@ -74,7 +86,10 @@ def decide(
         return _reject(row, facts, "filtered", "span", detail)
     if twin is not None:
         return _reject(row, facts, "duplicate", twin[1], f"same as {twin[0]}", twin[0])
-    spans = spans_of(row, facts, config)
+    try:
+        spans = spans_of(row, facts, config)
+    except MediaError as error:
+        return _reject(row, facts, status_of(error.reason), error.reason, error.detail)
     if not spans:
         detail = f"{facts['duration_seconds']:.3f} s hold no clip of at least {config.min_clip_seconds} s"
         return _reject(row, facts, "filtered", "span", detail)
@@ -129,17 +144,35 @@ def ledger_row(
 
 def _sample(row: InputRow, span: Span, facts: dict[str, Any], config: IngestConfig) -> SamplePlan:
     key = sample_key(row.input_id, *span)
+    start, end = stretch_of(span, facts)
+    seconds = max(0.0, end - start)
+    whole = seconds >= facts["duration_seconds"] - TICK
     if config.preset == "archive":
-        ext = _copied_extension(row.path, facts["container"])
+        ext = _copied_extension(row.path, facts["container"]) if config.keeps_audio else None
+        if not whole:
+            share = min(1.0, (seconds + LEAD_SECONDS) / facts["duration_seconds"])
+            return SamplePlan(key, row, span, facts, "mkv", "span", int(facts["bytes"] * share) + PER_SAMPLE_BYTES)
         form: Form = "copy" if ext else "remux"
         return SamplePlan(key, row, span, facts, ext or "mkv", form, facts["bytes"] + PER_SAMPLE_BYTES)
-    start, end = span[0] or 0.0, span[1] or facts["duration_seconds"]
     wide, high = output_size(
         facts["width"], facts["height"], facts["pixel_aspect"], facts["rotation"], config.short_side
     )
-    frames = max(1.0, (min(end, facts["duration_seconds"]) - start) * facts["fps"])
-    estimate = frames * (wide * high * JPEG_BYTES_PER_PIXEL + CONTAINER_BYTES_PER_FRAME)
-    return SamplePlan(key, row, span, facts, "mkv", "intra", int(estimate) + PER_SAMPLE_BYTES)
+    fps = config.fps or facts["fps"]
+    form, ext, per_pixel = "intra", "mkv", JPEG_BYTES_PER_PIXEL
+    if config.preset == "train-gpu":
+        form, ext, per_pixel = "h264", "mp4", _h264_bytes_per_pixel(config.gop_frames, facts["fps"] / fps if fps else 1)
+    each = wide * high * per_pixel * (SHORT_SIDE / min(wide, high)) ** SMALLER
+    sound = seconds * SOUND_BYTES_PER_SECOND if config.keeps_audio else 0
+    estimate = max(1.0, seconds * fps) * (each + CONTAINER_BYTES_PER_FRAME) + sound
+    return SamplePlan(key, row, span, facts, ext, form, int(estimate) + PER_SAMPLE_BYTES)
+
+
+def _h264_bytes_per_pixel(gop_frames: int, gap: float) -> float:
+    """`gap`: time between two written frames, in frames of the source."""
+    if gop_frames == 1:
+        return ALL_KEYFRAMES_BYTES_PER_PIXEL
+    other = min(OTHER_BYTES_PER_PIXEL * math.pow(gap, SLOWER), KEYFRAME_BYTES_PER_PIXEL)
+    return (KEYFRAME_BYTES_PER_PIXEL + other * (gop_frames - 1)) / gop_frames
 
 
 def _copied_extension(path: str, container: str) -> str | None:
@@ -185,8 +218,16 @@ def shard_digest(samples: list[SamplePlan], config: dict[str, Any], actions: dic
     """Names the bytes of a shard before it is written: everything that they depend on."""
     digest = hashlib.blake2b(json.dumps([config, actions], sort_keys=True).encode(), digest_size=16)
     for sample in samples:
-        record = asdict(sample)
-        record["facts"].pop("version", None)  # a copy of the same file has another time
-        del record["row"]["path"]
-        digest.update(json.dumps(record, sort_keys=True).encode())
+        # a copy of the same file has another time, and another place among the inputs
+        facts = {name: value for name, value in sample.facts.items() if name not in ("version", "at")}
+        made_of = [
+            sample.key,
+            row_text(sample.row),
+            sample.span,
+            facts,
+            sample.ext,
+            sample.form,
+            sample.estimated_bytes,
+        ]
+        digest.update(json.dumps(made_of, sort_keys=True).encode())
     return digest.hexdigest()

@@ -9,17 +9,18 @@ from numpy.typing import NDArray
 
 from .. import console
 from ..shards.files import sha256_of
-from .cluster import Session, Task, run_tasks
+from .cluster import Effort, Session, Task, run_tasks
 from .config import IngestConfig
 from .earlier import Earlier
 from .errors import MediaError
 from .fetch import local_copy, version_of
+from .limits import COMMON_PIXELS, task_memory_bytes
 from .listing import NOT_KNOWN, Listing
 from .sandbox import Sandbox
 from .sources import InputRow
-from .work import Facts, Work
+from .work import PASSING, Facts, Work
 
-TASK_MEMORY_BYTES = 600_000_000  # a worker, its sandbox and the frames of an ordinary video
+NOT_YET: Facts = {"pixels": 0}  # so far it is not even known how large the pictures are
 
 _sandboxes: dict[tuple[int, int], Sandbox] = {}  # of this worker process, kept over tasks
 
@@ -31,8 +32,8 @@ def probe_all(
     session: Session,
     earlier: Earlier | None,
     again: frozenset[str],
-) -> int:
-    """Probe every batch that an earlier run of this job has not probed yet; returns how many videos were read.
+) -> Effort:
+    """Probe every batch that an earlier run of this job has not probed yet; returns how much was read.
 
     Args:
         listing: of the inputs.
@@ -42,7 +43,6 @@ def probe_all(
         earlier: earlier generations; what they hold unchanged is not read again.
         again: statuses of earlier inputs that are read again all the same.
     """
-    read = 0
     kept = np.ones(0 if earlier is None else len(earlier), dtype=np.bool_)
     if earlier is not None and not config.append:
         kept[:] = False
@@ -58,22 +58,17 @@ def probe_all(
             if earlier is not None:
                 places = np.where(listing.same[span], listing.earlier[span], NOT_KNOWN)
                 known = [_known(int(place), earlier, kept, again) for place in places]
-            asked = {"options": config.probed(), "known": known}
+            asked = {"options": config.probed(), "known": known} | _asked(config)
             digest = work.facts_digest(number, asked)
-            if work.has_facts(number, digest):
+            if work.has_facts(number, digest) and all(f.get("reason") not in PASSING for f in work.facts(number)):
                 shown.update(len(rows))
             else:
-                arguments = (work.folder.parent, number, digest, asked, config)
-                yield Task(f"probing {rows[0].uri} and the {len(rows) - 1} after it", arguments, TASK_MEMORY_BYTES)
-
-    def on_done(done: tuple[int, int]) -> None:
-        nonlocal read
-        read += done[1]
-        shown.update(done[0])
+                arguments = (work.folder.parent, number, digest, asked, config, COMMON_PIXELS, Effort())
+                name = f"probing {rows[0].uri} and the {len(rows) - 1} after it"
+                yield Task(name, arguments, task_memory_bytes())
 
     with console.progress(listing.rows, "probe", "videos") as shown:
-        run_tasks(_probe_task, tasks(), session, on_done, deadline_seconds=config.task_seconds)
-    return read
+        return run_tasks(_probe_task, tasks(), session, shown, deadline_seconds=config.task_seconds)
 
 
 def _known(place: int, earlier: Earlier, kept: NDArray[np.bool_], again: frozenset[str]) -> dict[str, Any] | None:
@@ -90,23 +85,42 @@ def _known(place: int, earlier: Earlier, kept: NDArray[np.bool_], again: frozens
     return known | {"twin": [earlier.path(twin), earlier.version(twin)]}
 
 
-def _probe_task(out: Path, number: int, digest: str, asked: dict[str, Any], config: IngestConfig) -> tuple[int, int]:
+def _probe_task(
+    out: Path,
+    number: int,
+    digest: str,
+    asked: dict[str, Any],
+    config: IngestConfig,
+    max_pixels: int,
+    so_far: Effort,
+) -> Effort | Task:
     work = Work(out)
     rows = work.rows(number)
     known = asked["known"] or [None] * len(rows)
+    half_done = f"{digest} but for large pictures"
+    has = work.has_facts(number, digest) or work.has_facts(number, half_done)
+    before = work.whole_facts(number) if has else [NOT_YET] * len(rows)
     facts: list[Facts] = []
     place = None
-    for row, its in zip(rows, known, strict=True):
-        if (row.path, row.byte_range, row.fault) == place and its is None and "unchanged" not in facts[-1]:
+    for row, its, fact in zip(rows, known, before, strict=True):
+        if "pixels" not in fact and fact.get("reason") not in PASSING:
+            facts.append(fact)
+        elif (row.path, row.byte_range, row.fault) == place and its is None and "unchanged" not in facts[-1]:
             facts.append(facts[-1])  # further spans of one video
         else:
-            facts.append(_probe(row, its, config, work.scratch))
+            facts.append(_probe(row, its, config, work.scratch, max_pixels))
+            so_far += Effort(worked="bytes" in facts[-1], bytes=facts[-1].get("bytes", 0))
         place = (row.path, row.byte_range, row.fault)
+    large = max((record.get("pixels", 0) for record in facts), default=0)
+    if large:
+        work.write_facts(number, half_done, facts)
+        arguments = (out, number, digest, asked, config, large, so_far)
+        return Task(f"probing the large videos of batch {number}", arguments, task_memory_bytes(large))
     work.write_facts(number, digest, facts)
-    return len(rows), sum("bytes" in record for record in facts)
+    return so_far + Effort(items=len(rows))
 
 
-def _probe(row: InputRow, known: dict[str, Any] | None, config: IngestConfig, scratch: Path) -> Facts:
+def _probe(row: InputRow, known: dict[str, Any] | None, config: IngestConfig, scratch: Path, max_pixels: int) -> Facts:
     version = None
     try:
         version = version_of(row.path)
@@ -114,13 +128,21 @@ def _probe(row: InputRow, known: dict[str, Any] | None, config: IngestConfig, sc
             return {"unchanged": True, "version": version}
         with local_copy(row, scratch, max_bytes=config.max_video_mb * 1_000_000, version=version) as path:
             sandbox = sandbox_of(config.video_cpu_seconds, config.video_memory_mb)
-            look = "probe_with_fingerprint" if config.dedup == "perceptual" else "probe"
-            facts: Facts = sandbox.call(look, path=str(path), validate=config.validate)
+            options = {"validate": config.validate, "max_pixels": max_pixels} | _asked(config)
+            facts: Facts = sandbox.call("look", path=str(path), **options)
         if version_of(row.path) != version:
             raise MediaError("changed", "the file changed while it was being read")
     except MediaError as error:
         return {"reason": error.reason, "detail": error.detail, "version": version}
     return facts | {"version": version}
+
+
+def _asked(config: IngestConfig) -> dict[str, Any]:
+    return {
+        "table": config.preset == "archive",  # where the bytes stay as they are: another form has one of its own
+        "fingerprint": config.dedup == "perceptual",
+        "scene_threshold": config.scene_threshold if config.scenes else None,
+    }
 
 
 def _unchanged(row: InputRow, version: str, known: dict[str, Any], config: IngestConfig, scratch: Path) -> bool:

@@ -10,22 +10,18 @@ from typing import Any
 
 from . import limits
 from .errors import MediaError
-from .fingerprint import probe_with_fingerprint
-from .probe import packet_table, probe
-from .transcode import remux, to_intra
+from .look import look
+from .remux import copy_span, remux
+from .transcode import to_h264, to_intra
 
 CALLS: dict[str, Callable[..., Any]] = {
-    "probe": probe,
-    "probe_with_fingerprint": probe_with_fingerprint,
-    "packet_table": packet_table,
+    "look": look,
     "remux": remux,
+    "copy_span": copy_span,
     "to_intra": to_intra,
+    "to_h264": to_h264,
 }
-READERS = (
-    "probe",
-    "probe_with_fingerprint",
-    "packet_table",
-)  # they write nothing, so an OSError of theirs is the video's
+READERS = ("look",)  # they write nothing, so an OSError of theirs is the video's
 
 
 def _serve(cpu_seconds: int, memory_mb: int) -> None:

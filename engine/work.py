@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,11 +18,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from ..shards.errors import UsageError
 from ..shards.files import make_folder, storage_error, write_atomic
+from ..shards.table import packet_column, packet_table
 from .sources import InputRow
 
 NAME = ".work"
+PASSING = frozenset({"missing", "unreadable", "network", "changed"})
+"""Reasons that say nothing about a video itself: a job that is resumed tries again."""
 Facts = dict[str, Any]
 _NAMES = tuple(field.name for field in fields(InputRow))
 _PORTABLE_NAMES = tuple(name for name in _NAMES if name != "path")
@@ -29,7 +35,7 @@ _PORTABLE_NAMES = tuple(name for name in _NAMES if name != "path")
 
 def batch_size(first_row: int) -> int:
     """Rows of the batch that starts at `first_row`: small ones first, so that a small input keeps every worker busy."""
-    return 4 if first_row < 256 else 16 if first_row < 8192 else 64
+    return 4 if first_row < 64 else 16 if first_row < 4096 else 64
 
 
 class Work:
@@ -80,7 +86,7 @@ class Work:
             if not batch:
                 break
             done += len(batch)
-            self._write(self._inputs(number), [_text(row, _NAMES) for row in batch])
+            self._write(self._inputs(number), "\n".join(_text(row, _NAMES) for row in batch).encode())
             yield batch
         for path in (self.folder / "inputs").iterdir():
             if int(path.stem) >= number:
@@ -109,19 +115,42 @@ class Work:
     def has_facts(self, number: int, digest: str) -> bool:
         """Whether the batch was probed under this digest."""
         try:
-            with self._facts(number).open("rb") as file:
-                return bool(json.loads(file.readline()) == digest)
-        except FileNotFoundError:
+            with pa.memory_map(str(self._facts(number))) as file:
+                return bool(pa.ipc.open_file(file).schema.metadata[b"digest"] == digest.encode())
+        except (FileNotFoundError, pa.ArrowInvalid):  # a power cut may leave a file without its end
             return False
 
     def write_facts(self, number: int, digest: str, facts: list[Facts]) -> None:
-        """Keep what probing a batch found."""
-        lines = [json.dumps(record) for record in (digest, *facts)]
-        write_atomic(self._facts(number), "\n".join(lines).encode())
+        """Keep what probing a batch found; `packets`, where a record has them, apart from the rest."""
+        known = [record.get("packets") for record in facts]
+        tables = packet_column([packet_table(columns) if isinstance(columns, dict) else columns for columns in known])
+        texts = [json.dumps({name: value for name, value in record.items() if name != "packets"}) for record in facts]
+        batch = pa.record_batch([pa.array(texts, pa.string()), tables], names=["facts", "packets"])
+        schema = batch.schema.with_metadata({"digest": digest})
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_file(sink, schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+            writer.write_batch(batch)
+        self._write(self._facts(number), sink.getvalue())
 
     def facts(self, number: int) -> list[Facts]:
-        """What probing a batch found, one record per row."""
-        return [json.loads(line) for line in self._facts(number).read_bytes().splitlines()[1:]]
+        """What probing a batch found, one record per row, without packets; `at` says where those are."""
+        records = [json.loads(text) for text in self._column(number, 0).to_pylist()]
+        return [record | {"at": [number, place]} for place, record in enumerate(records)]
+
+    def whole_facts(self, number: int) -> list[Facts]:
+        """The same with `packets`, to be written again."""
+        tables = [table.values for table in self.packets(number)]
+        known = [{} if table is None else {"packets": table} for table in tables]
+        return [record | more for record, more in zip(self.facts(number), known, strict=True)]
+
+    def packets(self, number: int) -> pa.ListArray:
+        """The packet table of each row of a batch."""
+        return self._column(number, 1)
+
+    def _column(self, number: int, column: int) -> Any:
+        options = pa.ipc.IpcReadOptions(included_fields=[column])
+        with pa.memory_map(str(self._facts(number))) as file:
+            return pa.ipc.open_file(file, options=options).get_batch(0).column(0)
 
     def write_note(self, shard: int, note: dict[str, Any]) -> None:
         """Keep what writing a shard did."""
@@ -139,16 +168,16 @@ class Work:
         return self.folder / "inputs" / f"{number:08d}.jsonl"
 
     def _facts(self, number: int) -> Path:
-        return self.folder / "facts" / f"{number:08d}.jsonl"
+        return self.folder / "facts" / f"{number:08d}.arrow"
 
     def _note(self, shard: int) -> Path:
         return self.folder / "notes" / f"{shard:08d}.json"
 
-    def _write(self, path: Path, lines: list[str]) -> None:
-        """Without waiting for the disk: a listing is made anew by every job."""
-        part = path.with_suffix(".part")
+    def _write(self, path: Path, data: bytes | pa.Buffer) -> None:
+        """Without waiting for the disk: what a power cut takes is found out and made anew."""
+        part = self.scratch / f"{path.name}.{secrets.token_hex(4)}"  # two tasks may be at one batch
         try:
-            part.write_text("\n".join(lines))
+            part.write_bytes(data)
             os.replace(part, path)
         except OSError as error:
             raise storage_error(path, error) from error

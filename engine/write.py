@@ -2,7 +2,8 @@
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,17 +11,20 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..shards.files import atomic_file, make_folder, sha256_of, storage_error, write_atomic
+from ..shards.files import atomic_file, make_folder, sha256_of, write_atomic
 from ..shards.ledger import Reason
 from ..shards.manifest import ShardEntry
 from ..shards.schema import SAMPLE, action_id
+from ..shards.table import packet_table, sample_table
 from ..shards.tar import TarWriter
 from .bank.actions import canonical_name
 from .config import IngestConfig
 from .errors import MediaError
 from .fetch import local_copy, version_of
+from .form import make_form
 from .plan import SamplePlan
 from .sandbox import Sandbox
+from .work import Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,37 +40,39 @@ class WrittenShard:
 def write_shard(
     samples: Sequence[SamplePlan],
     number: int,
-    out: Path,
+    work: Work,
     config: IngestConfig,
     generation: int,
     action_ids: dict[str, int] | None,
     sandbox: Sandbox,
-    scratch: Path,
 ) -> WrittenShard:
-    """Write shard `number` of the dataset at `out`.
+    """Write shard `number` of a dataset.
 
     Args:
         samples: in the order in which they go into the tar.
         number: of the shard, its file name.
-        out: the dataset folder.
+        work: the scratch folder of the ingest into that dataset.
         config: the job's options.
         generation: that the shard belongs to.
         action_ids: of every label, from a bank; None names actions by the label itself.
         sandbox: does what touches the videos.
-        scratch: a folder for what lives no longer than a sample takes.
 
     Raises:
         StorageError: the disk refused.
     """
-    tar_path = out / "shards" / f"{number:06d}.tar"
+    tar_path = work.folder.parent / "shards" / f"{number:06d}.tar"
     make_folder(tar_path.parent)
     failures: dict[str, tuple[Reason, str]] = {}
     rows: list[dict[str, Any]] = []
+    forms = _Forms(config, sandbox, work)
     with atomic_file(tar_path) as file:
         writer = TarWriter(file)
         for sample in samples:
             try:
-                rows.append(_write_sample(writer, sample, config, generation, action_ids, sandbox, scratch))
+                with forms.make(sample) as (facts, video):
+                    row = _table_row(sample, facts, generation, action_ids)
+                    members = writer.add(sample.key, _parts(sample, row, video))
+                    rows.append(row | {"members": [asdict(member) for member in members]})
             except MediaError as error:
                 failures[sample.key] = (error.reason, error.detail)
         tar_sha256 = writer.close()
@@ -84,61 +90,51 @@ def write_companions(tar: Path, index: bytes, rows: list[dict[str, Any]], tar_sh
     """
     write_atomic(tar.with_suffix(".idx"), index)
     with atomic_file(tar.with_suffix(".parquet")) as file:
-        pq.write_table(pa.Table.from_pylist(rows, schema=SAMPLE), file, compression="zstd")
+        pq.write_table(sample_table(rows), file, compression="zstd")
     sums = [sha256_of(tar.with_suffix(suffix)) for suffix in (".idx", ".parquet")]
     return ShardEntry(tar.stem, f"shards/{tar.name}", len(rows), tar.stat().st_size, tar_sha256, *sums)
 
 
-def _write_sample(
-    writer: TarWriter,
-    sample: SamplePlan,
-    config: IngestConfig,
-    generation: int,
-    action_ids: dict[str, int] | None,
-    sandbox: Sandbox,
-    scratch: Path,
-) -> dict[str, Any]:
-    limit = config.max_video_mb * 1_000_000
-    with (
-        tempfile.TemporaryDirectory(dir=scratch) as folder,
-        local_copy(sample.row, Path(folder), max_bytes=limit, version=sample.facts["version"]) as source,
-    ):
-        facts, video = _make_form(sample, source, config, sandbox, Path(folder) / "clip.mkv")
-        row = _table_row(sample, facts, generation, action_ids)
-        record = {
-            name: value for name, value in row.items() if name not in ("packets", "generation", "perceptual_hash")
-        }
-        if sample.row.extra:
-            record["extra"] = sample.row.extra
-        parts: dict[str, bytes | Path] = {
-            sample.ext: video,
-            "json": json.dumps(record, sort_keys=True, ensure_ascii=False).encode(),
-        }
-        if sample.row.caption:
-            parts["txt"] = sample.row.caption.encode()
-        return row | {"members": [asdict(member) for member in writer.add(sample.key, parts)]}
+class _Forms:
+    """Makes what goes into the tar of each sample."""
+
+    def __init__(self, config: IngestConfig, sandbox: Sandbox, work: Work) -> None:
+        self._config, self._sandbox, self._work = config, sandbox, work
+        self._batch: tuple[int, Any] = (-1, None)  # the packet tables of the batch that was looked at last
+
+    @contextmanager
+    def make(self, sample: SamplePlan) -> Iterator[tuple[dict[str, Any], Path]]:
+        """The sample's facts with its packet table, and the file whose bytes go into the tar, for the block.
+
+        Raises:
+            MediaError: the video is not what it was, or does not take the form.
+        """
+        version, limit = sample.facts["version"], self._config.max_video_mb * 1_000_000
+        with local_copy(sample.row, self._work.scratch, max_bytes=limit, version=version) as source:
+            if version_of(sample.row.path) != version:
+                raise MediaError("changed", "the file changed while it was being ingested")
+            if sample.form == "copy":
+                yield sample.facts | {"packets": self._packets(*sample.facts["at"])}, source
+                return
+            with tempfile.TemporaryDirectory(dir=self._work.scratch) as folder:
+                facts, out = make_form(sample, source, self._config, self._sandbox, Path(folder) / "clip")
+                yield facts | {"packets": packet_table(facts["packets"])}, out
+
+    def _packets(self, batch: int, place: int) -> pa.StructArray:
+        if self._batch[0] != batch:
+            self._batch = (batch, self._work.packets(batch))
+        return self._batch[1][place].values
 
 
-def _make_form(
-    sample: SamplePlan, source: Path, config: IngestConfig, sandbox: Sandbox, scratch: Path
-) -> tuple[dict[str, Any], Path]:
-    """The sample's facts with its packet table, and the file whose bytes go into the tar."""
-    if version_of(sample.row.path) != sample.facts["version"]:
-        raise MediaError("changed", "the file changed while it was being ingested")
-    path = str(source)
-    try:
-        if sample.form == "copy":
-            packets = sandbox.call("packet_table", path=path, frames=sample.facts["frames"])
-            frames = sum(packet["pts"] is not None for packet in packets)
-            return sample.facts | {"packets": packets, "frames": frames}, source
-        if sample.form == "remux":
-            facts = sandbox.call("remux", path=path, out=str(scratch))
-            return facts | {"rotation": sample.facts["rotation"]}, scratch  # Matroska has no place for it
-        start, end = sample.span
-        options = {"short_side": config.short_side, "start_seconds": start, "end_seconds": end}
-        return sandbox.call("to_intra", path=path, out=str(scratch), **options), scratch
-    except OSError as error:
-        raise storage_error(scratch, error) from error
+def _parts(sample: SamplePlan, row: dict[str, Any], video: Path) -> dict[str, bytes | Path]:
+    record = {name: value for name, value in row.items() if name not in ("packets", "generation", "perceptual_hash")}
+    if sample.row.extra:
+        record["extra"] = sample.row.extra
+    text = json.dumps(record, sort_keys=True, ensure_ascii=False).encode()
+    parts: dict[str, bytes | Path] = {sample.ext: video, "json": text}
+    if sample.row.caption:
+        parts["txt"] = sample.row.caption.encode()
+    return parts
 
 
 def _table_row(

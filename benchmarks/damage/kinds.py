@@ -64,11 +64,13 @@ class Kind:
     unseen: bool = False
     """Something is wrong with the file and nothing in it tells."""
     unless: Mapping[str, Outcome] = field(default_factory=dict)
-    """Outcomes that differ, by "<preset> <validate>", "<preset>" or "<validate>"; the longer name wins."""
+    """Outcomes that differ, by "<preset> <validate>", "<preset>" or "<validate>"; the longer name wins. "train-*" is
+    every preset that encodes."""
 
     def outcome(self, preset: Preset, validate: Validate) -> Outcome | None:
         """What the ledger must say under these options."""
-        for options in (f"{preset} {validate}", preset, validate):
+        form = preset if preset == "archive" else "train-*"
+        for options in (f"{form} {validate}", form, validate):
             if options in self.unless:
                 return self.unless[options]
         return self.expect

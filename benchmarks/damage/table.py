@@ -37,7 +37,7 @@ reelmill ingest OUT DATASET --dedup stream
 The corpus makes its own videos: nothing is downloaded, and a seed gives the same bytes again (with the same FFmpeg).
 *Outcome* is what the ledger says with `--validate decode --preset archive --dedup stream`, *otherwise* the options that
 change it. `packets` reads to the end and decodes nothing but the first frame, `none` reads the header and decodes
-the first frame; with `train-cpu` every frame is decoded in any case, because it is written again.
+the first frame; with `train-*` every frame is decoded in any case, because it is written again.
 """
 
 TAIL = """\

@@ -64,7 +64,7 @@ KINDS = (
         "Ten hours without a frame at a steady rate: a constant rate would repeat one frame 432000 times.",
         container="matroska",
         pts=lambda i: i if i < 12 else i + _TEN_HOURS,
-        unless={"train-cpu": LIMIT},
+        unless={"train-*": LIMIT},
     ),
     made(
         "backwards-ts",

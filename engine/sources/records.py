@@ -53,7 +53,8 @@ def _csv(path: Path, delimiter: str) -> Iterator[dict[str, Any]]:
             raise UsageError(f"{path}:1: every column must be named once, got {twice!r} twice")
         for record in reader:
             if None in record or None in record.values():
-                raise UsageError(f"{path}:{reader.line_num}: must have {len(names)} fields")
+                got = len(names) + len(record.get(None) or ()) - sum(value is None for value in record.values())
+                raise UsageError(f"{path}:{reader.line_num}: must have {len(names)} fields, got {got}")
             yield record
 
 

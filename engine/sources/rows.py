@@ -13,6 +13,7 @@ from ...shards.errors import UsageError
 
 _NAMES = "3gp asf avi flv m2ts m4v mkv mov mp4 mpeg mpg mts mxf ogv ts vob webm wmv"
 VIDEO_EXTENSIONS = frozenset(f".{name}" for name in _NAMES.split(" "))
+COLUMNS = ("path", "url", "id", "label", "labels", "caption", "split", "start_seconds", "end_seconds")
 URL_SCHEMES = ("http", "https", "s3", "gs")
 _ROUNDABOUT = re.compile(r"//|(^|/)\.(/|$)|/$")  # what pathlib would leave out; asking it for every row takes longest
 
@@ -124,10 +125,12 @@ def manifest_row(record: Mapping[str, Any], folder: str, where: str, *, cells: b
         UsageError: no video is named, or a column holds what it cannot mean.
     """
     rest = dict(record)
+    _check_columns(rest, where)
     uri = rest.pop("path", None) or rest.pop("url", None)
-    if not isinstance(uri, str):
-        columns = ", ".join(map(str, record))
-        raise UsageError(f"{where} must name its video in a column `path` or `url`, got columns {columns}")
+    if not isinstance(uri, str) or not uri:
+        named = [name for name in ("path", "url") if name in record]
+        got = f"{record[named[0]]!r} there" if named else f"columns {', '.join(map(str, record))}"
+        raise UsageError(f"{where} must name its video in a column `path` or `url`, got {got}")
     path = address(uri, folder, where)
     start, end = _seconds(rest, "start_seconds", where), _seconds(rest, "end_seconds", where)
     if start is not None and end is not None and start >= end:
@@ -145,6 +148,14 @@ def manifest_row(record: Mapping[str, Any], folder: str, where: str, *, cells: b
         end_seconds=end,
         extra=rest,
     )
+
+
+def _check_columns(record: dict[str, Any], where: str) -> None:
+    """A column that almost has a name that means something would be kept as a mere further one, and nobody told."""
+    for name in record:
+        meant = str(name).strip().lower()
+        if meant != name and meant in COLUMNS and meant not in record:
+            raise UsageError(f"{where} must name its column {meant!r}, got {name!r}")
 
 
 def _id(rest: dict[str, Any], where: str) -> str | None:

@@ -23,5 +23,5 @@ def test_a_rival_writes_every_file(tmp_path, name):
 
 
 def test_options_are_checked():
-    with pytest.raises(UsageError, match="videos must be >= 8 and repeats > 0, got 8 and 0"):
+    with pytest.raises(UsageError, match=r"videos must be >= 8, repeats > 0 and seconds > 0, got 8, 0 and 10\.0"):
         BenchIngestConfig(videos=8, repeats=0)

@@ -47,6 +47,7 @@ def judged() -> dict[str, Kind]:
         ("train-cpu", "packets"),
         ("archive", "none"),
         ("train-cpu", "none"),
+        ("train-gpu", "packets"),
     ],
 )
 def test_every_file_ends_as_its_kind_says(corpus, local_ray, tmp_path, preset, validate):
@@ -56,7 +57,7 @@ def test_every_file_ends_as_its_kind_says(corpus, local_ray, tmp_path, preset, v
         preset=preset,
         validate=validate,
         dedup="exact" if validate == "none" else "stream",
-        short_side=64 if preset == "train-cpu" else 256,
+        short_side=256 if preset == "archive" else 64,
     )
     result = ingest(config)
     rows = read_ledger(tmp_path / "d").to_pylist()
@@ -79,7 +80,7 @@ def test_every_file_ends_as_its_kind_says(corpus, local_ray, tmp_path, preset, v
 def test_a_locked_file_is_unreadable(corpus):
     sandbox = Sandbox(cpu_seconds=60, memory_mb=4096)
     with pytest.raises(MediaError, match="unreadable: Permission denied"):
-        sandbox.call("probe", path=str(corpus / LOCKED), validate="decode")
+        sandbox.call("look", path=str(corpus / LOCKED), validate="decode")
     sandbox.close()
 
 

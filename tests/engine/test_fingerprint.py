@@ -1,5 +1,6 @@
 """A fingerprint survives what copies go through, tells mirrored pictures apart, and stays small whatever comes."""
 
+import hashlib
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -8,10 +9,12 @@ import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from reelmill.engine import sketch
 from reelmill.engine.errors import MediaError
 from reelmill.engine.fingerprint import MAX_CELLS, VERSION, Fingerprinter, fingerprint
 
-GOLDEN = ["0100000000000000", "8b00804434471f3f", "0170688e21b6c738"]
+GOLDEN = ["0200000000000000", "8b00804434471f3f", "0170688e21b6c738"]
+GOLDEN_DIGEST = "ab19567455369139"
 
 Picture = NDArray[np.uint8]
 
@@ -39,7 +42,14 @@ def of_pictures(pictures: list[Picture], fps: float = 8, start: float = 0.0) -> 
 
 
 def words(print_: bytes) -> NDArray[np.uint64]:
-    return np.frombuffer(print_, "<u8").astype(np.uint64)
+    """The header and the hashes."""
+    cells, rest = divmod(len(print_) - 72, 32)
+    assert rest == 0
+    return np.frombuffer(print_, "<u8")[: 1 + cells].astype(np.uint64)
+
+
+def sketch_of(print_: bytes) -> sketch.Sketch:
+    return sketch.read(np.frombuffer(print_, "<u8")[len(words(print_)) :])
 
 
 def bits_apart(a: bytes, b: bytes) -> float:
@@ -76,6 +86,8 @@ def test_the_bits_are_those_they_always_were():
     """Stored fingerprints of earlier generations are compared with new ones: a change needs a new VERSION."""
     found = words(of_pictures([scene(5, index) for index in (0, 9)]))
     assert [f"{int(word):016x}" for word in found] == GOLDEN
+    pictures = [scene(5, index) for index in range(40)]  # so many that cells are joined
+    assert hashlib.blake2b(of_pictures(pictures), digest_size=8).hexdigest() == GOLDEN_DIGEST
 
 
 def test_only_differences_of_time_count(pictures):
@@ -168,9 +180,9 @@ def test_one_frame_is_enough(pictures):
 
 
 def test_a_long_video_has_longer_cells_and_a_cut_of_it_keeps_their_pictures():
-    places = np.cumsum(np.random.default_rng(0).integers(0, 3, 240)).tolist()  # stop and go
+    places = np.cumsum(np.random.default_rng(0).integers(0, 3, 120)).tolist()  # stop and go
     pictures = [scene(3, place) for place in places]
-    whole, cut = words(of_pictures(pictures)), words(of_pictures(pictures[53:]))
+    whole, cut = words(of_pictures(pictures)), words(of_pictures(pictures[29:]))
     assert whole[0] & 255 == cut[0] & 255 == 2
     assert MAX_CELLS // 2 < len(cut) - 1 < len(whole) - 1 <= MAX_CELLS
     kept = np.isin(cut[1:], whole[1:])
@@ -194,5 +206,67 @@ def test_a_file_that_is_no_video_is_told(tmp_path):
 
 def test_a_real_clip_of_ten_seconds(real_videos):
     found = words(fingerprint(str(real_videos / "bikes.mp4")))
-    assert found[0] & 255 == 1
-    assert len(found) == 1 + 40
+    assert found[0] & 255 == 2
+    assert len(found) == 1 + 20
+
+
+def gaps(a: bytes, b: bytes) -> NDArray[np.floating]:
+    """Grey levels between the pictures of two fingerprints, root mean square, of each cell."""
+    left, right = sketch_of(a), sketch_of(b)
+    gap = np.maximum(np.maximum(left.low_NX - right.high_NX, right.low_NX - left.high_NX), 0).astype(float)
+    found: NDArray[np.floating] = np.sqrt((gap**2).mean(axis=1))
+    return found
+
+
+def still(places: list[tuple[int, int]]) -> list[Picture]:
+    """A still backdrop and a small bright thing at these places."""
+    pictures = [scene(7, 0).copy() for _ in places]
+    for picture, (row, column) in zip(pictures, places, strict=True):
+        picture[row : row + 12, column : column + 12] = 255 - picture[row : row + 12, column : column + 12]
+    return pictures
+
+
+def test_the_sketch_tells_where_a_small_thing_is():
+    walk = [(20, 8 * step) for step in range(12)]
+    elsewhere = [(60, 8 * step) for step in range(12)]
+    a, b = of_pictures(still(walk)), of_pictures(still(elsewhere))
+    assert gaps(a, of_pictures(still(walk))).max() == 0
+    assert gaps(a, b).min() > 1.5
+
+
+def test_the_sketch_remembers_motion_in_grey_levels(pictures):
+    places = [(20, 8)] * 6 + [(60, 80)] * 6
+    motion = sketch_of(of_pictures(still(places))).motion_N.tolist()
+    assert motion[0] == sketch.UNKNOWN
+    assert motion[1:6] == [0] * 5
+    assert motion[6] > 20
+    assert motion[7:] == [0] * 5
+
+
+def test_motion_of_a_moment_outlives_the_thinning_to_still_pictures():
+    places = [(20, 8)] * 100 + [(60, 80)] + [(20, 8)] * 99
+    found = of_pictures(still(places))
+    motion = sketch_of(found).motion_N
+    assert words(found)[0] & 255 == 3
+    assert motion[1:].max() > 20
+    assert (motion[1:] > 0).sum() <= 2
+
+
+@pytest.mark.parametrize("bar", [12, 13, 15, 17])
+def test_a_border_that_ends_inside_a_row_is_cut_there(pictures, bar):
+    framed = [np.pad(picture, ((bar, bar), (0, 0), (0, 0))) for picture in pictures]
+    assert gaps(of_pictures(framed), of_pictures(pictures)).mean() < 4
+
+
+def test_a_dark_scene_has_no_border():
+    """How far a bright thing comes in the night must not decide what is cut away."""
+    night = [np.full((90, 120, 3), 22, np.uint8) for _ in range(16)]
+    for index, picture in enumerate(night):
+        picture[::9] += 8
+        picture[30:60, 6 * index : 6 * index + 30] = 230
+    whole, cut = of_pictures(night), of_pictures(night[:8])
+    assert np.array_equal(words(cut)[1:], words(whole)[1 : 1 + 8])
+
+
+def test_a_fingerprint_is_small():
+    assert len(of_pictures([scene(3, index % 200) for index in range(400)])) <= 72 + 32 * MAX_CELLS == 1096

@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 import wds2idx
 import webdataset as wds
@@ -201,20 +202,46 @@ def test_a_retry_and_a_later_ingest_hold_labels_to_the_bank_that_is_carried(medi
     assert verify(tmp_path / "out") == []
 
 
-def test_spans_are_cut_by_a_preset_that_encodes(media, tmp_path):
-    media.video(tmp_path / "a.mp4", frames=24, fps=12)
+@pytest.mark.parametrize("preset", ["archive", "train-cpu", "train-gpu"])
+def test_listed_spans_are_cut(media, tmp_path, preset):
+    media.video(tmp_path / "a.mp4", frames=48, fps=12, options={"g": "6"})
     rows = [
         {"path": "a.mp4", "id": "first", "start_seconds": 0, "end_seconds": 1},
+        {"path": "a.mp4", "id": "second", "start_seconds": 1.25, "end_seconds": 2},
         {"path": "a.mp4", "id": "late", "start_seconds": 9},
     ]
-    manifest = manifest_of(tmp_path, rows)
-    ingest(IngestConfig(input=manifest, out=tmp_path / "out", preset="train-cpu"))
-    assert Dataset(tmp_path / "out").table(["frames", "end_seconds"]).to_pylist() == [
-        {"frames": 12, "end_seconds": 1.0}
-    ]
+    ingest(IngestConfig(input=manifest_of(tmp_path, rows), out=tmp_path / "out", preset=preset))
+    found = Dataset(tmp_path / "out").table(["input_id", "frames", "start_seconds", "end_seconds"]).to_pylist()
+    assert [row["input_id"] for row in found] == ["first", "second"]
+    assert (found[0]["frames"], found[0]["start_seconds"], found[0]["end_seconds"]) == (12, 0.0, 1.0)
+    if preset == "archive":  # from the keyframe at or before it
+        assert (found[1]["frames"], found[1]["start_seconds"], found[1]["end_seconds"]) == (12, 1.0, 2.0)
+    else:
+        assert (found[1]["frames"], found[1]["start_seconds"], found[1]["end_seconds"]) == (9, 1.25, 2.0)
     assert ledger_of(tmp_path / "out")["late"] == ("filtered", "span")
-    with pytest.raises(UsageError, match=r"preset must be train-cpu to cut spans, got archive \(input 'first'"):
-        ingest(IngestConfig(input=manifest, out=tmp_path / "other"))
+    assert verify(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize("preset", ["archive", "train-cpu"])
+def test_scenes_become_clips(tmp_path, preset):
+    (tmp_path / "videos").mkdir()
+    with av.open(str(tmp_path / "videos/a.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=15, options={"g": "30"})
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for number in range(90):
+            picture = np.random.default_rng(number // 30).integers(0, 255, (8, 12, 3), np.uint8)
+            picture = picture.repeat(8, axis=0).repeat(8, axis=1)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
+        container.mux(stream.encode(None))
+    config = IngestConfig(input=tmp_path / "videos", out=tmp_path / "out", preset=preset, scenes=True)
+    ingest(config)
+    found = Dataset(tmp_path / "out").table(["start_seconds", "end_seconds", "frames"]).to_pylist()
+    assert [(row["start_seconds"], row["end_seconds"], row["frames"]) for row in found] == [
+        (0.0, 2.0, 30),
+        (2.0, 4.0, 30),
+        (4.0, 6.0, 30),
+    ]
+    assert ingest(config).read.worked == 0
 
 
 def test_an_output_folder_that_holds_something_else_is_left_alone(small_videos, small_dataset, tmp_path):
@@ -275,16 +302,52 @@ def test_a_resumed_job_reads_and_writes_nothing_twice(small_videos, tmp_path):
     leave_unfinished(config)
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "out/shards").iterdir()}
     done = ingest(config)
-    assert (done.decoded, done.written, done.counts["ok"]) == (0, 0, 15)
+    assert (done.read.worked, done.written.worked, done.counts["ok"]) == (0, 0, 15)
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out/shards").iterdir()} == times
     ingest(IngestConfig(input=small_videos, out=tmp_path / "fresh"))
     assert files_of(tmp_path / "fresh") == files_of(tmp_path / "out")
 
 
+@pytest.mark.parametrize("stage", ["probe_all", "_write"])
+def test_inputs_that_went_away_with_their_folder_are_not_lost(small_videos, tmp_path, monkeypatch, stage):
+    shutil.copytree(small_videos, tmp_path / "mount")
+    config = IngestConfig(input=tmp_path / "mount", out=tmp_path / "out")
+    at_work = getattr(ingest_module, stage)
+
+    def unmounted(*args):
+        (tmp_path / "mount").rename(tmp_path / "gone")
+        (tmp_path / "mount").mkdir()
+        return at_work(*args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ingest_module, stage, unmounted)
+        with pytest.raises(StorageError, match=r"mount went away while it was read; bring it back and run again"):
+            ingest(config)
+    (tmp_path / "mount").rmdir()
+    (tmp_path / "gone").rename(tmp_path / "mount")
+    done = ingest(config)
+    assert (done.counts["ok"], done.written.worked) == (15, 15)
+    assert done.read.worked == (15 if stage == "probe_all" else 0)
+    assert verify(tmp_path / "out") == []
+
+
+def test_only_what_another_try_may_find_is_probed_again(small_videos, media, tmp_path):
+    shutil.copytree(small_videos, tmp_path / "videos")
+    rows = [{"path": f"videos/{path.relative_to(small_videos)}"} for path in small_videos.rglob("*.mp4")]
+    rows += [{"path": "videos/late.mp4"}, {"path": "videos/empty.mp4"}]
+    (tmp_path / "videos/empty.mp4").touch()
+    (tmp_path / "list.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = IngestConfig(input=tmp_path / "list.jsonl", out=tmp_path / "out", workers=1)
+    leave_unfinished(config)
+    media.video(tmp_path / "videos/late.mp4", frames=7)
+    done = ingest(config)
+    assert (done.read.worked, done.counts["ok"], done.counts["failed"]) == (1, 16, 1)
+
+
 def test_a_resumed_job_with_another_option_takes_over_what_still_holds(small_videos, tmp_path):
     leave_unfinished(IngestConfig(input=small_videos, out=tmp_path / "out"))
     done = ingest(IngestConfig(input=small_videos, out=tmp_path / "out", dedup="none"))
-    assert (done.decoded, done.written) == (0, 15)  # the facts hold, the shard's config does not
+    assert (done.read.worked, done.written.worked) == (0, 15)  # the facts hold, the shard's config does not
     assert verify(tmp_path / "out") == []
 
 

@@ -114,6 +114,57 @@ def test_fixed_clips_cover_the_video_and_have_keys_of_their_own():
     assert [sample.span for sample in listed] == [(1.0, 2.5), (2.5, 3.0)]
 
 
+def test_a_clip_of_the_archive_is_the_part_that_shows_it():
+    whole = decide(row("a.mp4"), facts("x"), CONFIG).samples[0]
+    cut = decide(row("a.mp4"), facts("x"), replace(CONFIG, clip_seconds=1.0)).samples
+    assert [(sample.form, sample.ext) for sample in cut] == [("span", "mkv")] * 4
+    assert all(whole.estimated_bytes / 4 < sample.estimated_bytes <= whole.estimated_bytes for sample in cut)
+    listed = decide(row("a.mp4", start_seconds=1.0, end_seconds=3.0), facts("x"), CONFIG).samples
+    assert [(sample.form, sample.span) for sample in listed] == [("span", (1.0, 3.0))]
+
+
+def test_a_clip_that_is_all_of_its_video_keeps_its_bytes():
+    for fields in ({"end_seconds": 9.0}, {"start_seconds": 0.0, "end_seconds": 4.0}):
+        (sample,) = decide(row("a.mp4", **fields), facts("x"), CONFIG).samples
+        assert (sample.form, sample.ext) == ("copy", "mp4")
+    (scene,) = decide(row("a.mp4"), facts("x", scene_cuts=[]), replace(CONFIG, scenes=True)).samples
+    assert (scene.form, scene.span) == ("copy", (0.0, 4.0))
+
+
+def test_scenes_become_clips():
+    found = facts("x", scene_cuts=[1.5, 2.0])
+    samples = decide(row("a.mp4"), found, replace(CONFIG, scenes=True, min_clip_seconds=1.0)).samples
+    assert [sample.span for sample in samples] == [(0.0, 1.5), (2.0, 4.0)]
+
+
+def test_an_archive_without_sound_is_remuxed():
+    forms = [decide(row(n), facts("x"), replace(CONFIG, audio="drop")).samples[0] for n in ("a.mp4", "b.mkv")]
+    assert [(sample.form, sample.ext) for sample in forms] == [("remux", "mkv")] * 2
+
+
+def test_the_estimate_follows_the_form():
+    def estimate(**options):
+        config = replace(CONFIG, **({"preset": "train-gpu"} | options))
+        (sample,) = decide(row("a.mp4"), facts("x"), config).samples
+        assert (sample.form, sample.ext) == (("h264", "mp4") if config.preset == "train-gpu" else ("intra", "mkv"))
+        return sample.estimated_bytes
+
+    pixels = 100 * 256 * 454  # 4 s at 25 frames per second
+    assert 0.024 * pixels < estimate() < 0.033 * pixels
+    assert 0.15 * pixels < estimate(preset="train-cpu") < 0.19 * pixels
+    assert 0.046 * pixels < estimate(fps=25 / 2.8) * 2.8 < 0.061 * pixels
+    assert estimate() < estimate(fps=50.0) < 1.6 * estimate()  # repeated frames cost little
+    assert 1.4 < estimate(short_side=128) / (estimate() / 4) < 1.8
+    assert estimate(gop_frames=32) < estimate() < estimate(gop_frames=4) < estimate(gop_frames=1)
+    assert estimate(audio="keep") == estimate() + 64_000
+
+
+def test_a_length_that_cannot_be_is_a_failed_input():
+    _, (rejected,) = plan([row("a.mp4")], [facts("x", duration_seconds=9e9)], replace(CONFIG, clip_seconds=1.0))
+    assert (rejected.status, rejected.reason) == ("failed", "limit")
+    assert rejected.detail == "9000000000 s would be more than 1048576 clips of 1.0 s"
+
+
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 2_000_000)), min_size=1, max_size=30))
 def test_every_input_ends_in_exactly_one_place(inputs):
     rows = [row(f"{n}.mp4") for n in range(len(inputs))]

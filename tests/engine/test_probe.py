@@ -15,8 +15,9 @@ from reelmill.engine import probe as probe_module
 from reelmill.engine import sandbox as sandbox_module
 from reelmill.engine.errors import MediaError
 from reelmill.engine.limits import believable_aspect, check_size
-from reelmill.engine.probe import packet_table
 from reelmill.engine.sandbox import Sandbox
+from reelmill.engine.walk import Walk
+from reelmill.shards.table import packet_table
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +27,8 @@ def sandbox():
     sandbox.close()
 
 
-def probe(sandbox: Sandbox, path: Path, validate: str = "decode") -> dict:
-    facts: dict = sandbox.call("probe", path=str(path), validate=validate)
+def probe(sandbox: Sandbox, path: Path, validate: str = "decode", *, table: bool = False) -> dict:
+    facts: dict = sandbox.call("look", path=str(path), validate=validate, table=table)
     return facts
 
 
@@ -51,8 +52,8 @@ def test_rotation_is_the_clockwise_turn(sandbox, media, tmp_path, rotation, vali
 )
 def test_packets_are_found_at_their_bytes(sandbox, media, tmp_path, suffix, codec):
     path = media.video(tmp_path / f"a{suffix}", codec=codec, frames=20)
-    facts = probe(sandbox, path)
-    packets = sandbox.call("packet_table", path=str(path), frames=facts["frames"])
+    facts = probe(sandbox, path, table=True)
+    packets = packet_table(facts["packets"]).to_pylist()
     assert facts["frames"] == 20
     assert sum(packet["pts"] is not None for packet in packets) == 20
     assert packets[0]["keyframe"]
@@ -182,19 +183,17 @@ def test_pictures_beyond_any_codec_level_are_not_decoded(width, height, holds):
 def test_the_header_is_checked_before_anything_is_decoded(media, tmp_path, monkeypatch, validate):
     path = media.video(tmp_path / "a.mp4", frames=4)
     monkeypatch.setattr(limits, "MAX_PIXELS", 96 * 64 - 1)
-    monkeypatch.setattr(probe_module, "_walk", pytest.fail)
+    monkeypatch.setattr(Walk, "run", pytest.fail)
     with pytest.raises(MediaError, match="limit: pictures must have at most 6143 pixels"):
         probe_module.probe(str(path), validate)
 
 
-@pytest.mark.parametrize("validate", ["packets", "decode"])
-def test_packets_are_counted_and_there_is_an_end(media, tmp_path, monkeypatch, validate):
+@pytest.mark.parametrize(("validate", "table"), [("packets", False), ("decode", False), ("none", True)])
+def test_packets_are_counted_and_there_is_an_end(media, tmp_path, monkeypatch, validate, table):
     path = media.video(tmp_path / "a.mp4", frames=9)
     monkeypatch.setattr(limits, "MAX_PACKETS", 8)
     with pytest.raises(MediaError, match="limit: must have at most 8 packets and frames, has more"):
-        probe_module.probe(str(path), validate)
-    with pytest.raises(MediaError, match="limit: must have at most 8 packets and frames, has more"):
-        packet_table(str(path), None)
+        probe_module.probe(str(path), validate, table=table)
 
 
 @pytest.mark.parametrize(
@@ -242,5 +241,5 @@ def test_whatever_the_child_does_the_parent_goes_on(monkeypatch, code, message):
     monkeypatch.setattr(sandbox_module, "WALL_GRACE_SECONDS", 0.5)
     sandbox = sandbox_that_runs(monkeypatch, code)
     with pytest.raises(MediaError, match=re.escape(message)):
-        sandbox.call("probe")
+        sandbox.call("look")
     sandbox.close()

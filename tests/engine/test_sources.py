@@ -145,8 +145,10 @@ def test_a_wrong_manifest_is_told_by_row(tmp_path, rows, message):
     [
         ("a.jsonl", '{"path": "a.mp4"}\n{', "a.jsonl:2: must be one JSON object per line"),
         ("a.jsonl", "[1]", "a.jsonl:1: must be a JSON object, got list"),
-        ("a.csv", "path,id\na.mp4,1,2\n", "a.csv:2: must have 2 fields"),
-        ("a.csv", "path,id\na.mp4\n", "a.csv:2: must have 2 fields"),
+        ("a.csv", "path,id\na.mp4,1,2\n", "a.csv:2: must have 2 fields, got 3"),
+        ("a.csv", "path,id\na.mp4\n", "a.csv:2: must have 2 fields, got 1"),
+        ("a.csv", "path, Label\na.mp4,x\n", "row 1 must name its column 'label', got ' Label'"),
+        ("a.csv", "path,label\n,x\n", "row 1 must name its video in a column `path` or `url`, got '' there"),
         ("a.csv", 'path,id\n"a.mp4,1\n', "does not read as csv"),
         ("a.csv", "path\n\udcff.mp4\n", "does not read as csv"),
         ("a.csv", "path,id,path\na,b,c\n", "a.csv:1: every column must be named once, got 'path' twice"),

@@ -1,0 +1,35 @@
+"""Arrow tables of samples. Packet tables stay arrays all the way: a row per packet as Python objects costs most."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from .schema import PACKET, SAMPLE
+
+
+def packet_table(columns: Mapping[str, Sequence[Any]]) -> pa.StructArray:
+    """The packets of one video.
+
+    Args:
+        columns: each field of `schema.PACKET`, over the packets in decode order.
+    """
+    arrays = [pa.array(columns[field.name], field.type) for field in PACKET]
+    return pa.StructArray.from_arrays(arrays, fields=list(PACKET))
+
+
+def packet_column(tables: Sequence[pa.StructArray | None]) -> pa.ListArray:
+    """Packet tables as one column with a row per video; null where there is none."""
+    empty = packet_table({field.name: [] for field in PACKET})
+    known = [empty if table is None else table for table in tables]
+    offsets = np.concatenate([[0], np.cumsum([len(table) for table in known])]).astype(np.int32)
+    missing = pa.array([table is None for table in tables], pa.bool_())
+    return pa.ListArray.from_arrays(offsets, pa.concat_arrays([empty, *known]), mask=missing)
+
+
+def sample_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Rows of `schema.SAMPLE`, of which `packets` is a packet table."""
+    place = SAMPLE.get_field_index("packets")
+    table = pa.Table.from_pylist([dict(row, packets=None) for row in rows], schema=SAMPLE.remove(place))
+    return table.add_column(place, SAMPLE.field(place), packet_column([row["packets"] for row in rows]))
