@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engine import sketch
-from ..engine.dedup import find_duplicates
-from ..engine.fingerprint import VERSION
+from ..engine.dedup.search import find_duplicates
+from ..engine.media import sketch
+from ..engine.media.fingerprint import VERSION
 
 PLANTED_SHARE = 0.05
 PLANTED_FLIPS = 0.04  # of the bits of a planted copy, of which a third is cut off besides

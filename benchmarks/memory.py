@@ -58,7 +58,7 @@ class Peaks:
             command = command_line(pid)
             if command.startswith("ray::"):
                 workers.append(resident_bytes(pid))
-            elif "sandbox_child" in command:
+            elif "reelmill.engine.media.child" in command:
                 sandboxes.append(resident_bytes(pid))
         self.driver = max(self.driver, resident_bytes(driver))
         self.tasks = max(self.tasks, sum(workers) + sum(sandboxes))

@@ -31,7 +31,7 @@ from .commit import finish, written_totals
 from .config import AdoptConfig
 from .errors import MediaError
 from .fetch import local_copy
-from .limits import task_memory_bytes
+from .media.limits import task_memory_bytes
 from .plan import ledger_row, status_of
 from .probing import sandbox_of
 from .sources import InputRow, check_unique, open_source

@@ -18,7 +18,7 @@ from ..shards.tar import TarWriter
 from .cluster import Effort, Task, ray_session, run_tasks
 from .commit import finish, written_totals
 from .config import CompactConfig
-from .limits import task_memory_bytes
+from .media.limits import task_memory_bytes
 from .plan import PER_SAMPLE_BYTES
 from .work import Work
 from .write import write_companions

@@ -13,8 +13,8 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 from nvidia.dali import Pipeline, fn, types
 
+from .media.video import SAFE_OPTIONS
 from .sampling import View
-from .video import SAFE_OPTIONS
 
 Packets = Sequence[dict[str, Any]]
 MEMORY_OPTIONS = {key: value for key, value in SAFE_OPTIONS.items() if key != "protocol_whitelist"}  # bytes, no files

@@ -9,8 +9,8 @@ from pathlib import Path
 from ..shards import ledger
 from .cluster import ray_session
 from .config import PlanConfig
-from .encoders import check_encoder
 from .listing import known_actions, list_inputs, source_of
+from .media.encoders import check_encoder
 from .planning import Planning, Totals
 from .probing import probe_all
 from .work import Work

@@ -7,8 +7,8 @@ from typing import Any
 from ..shards.errors import ReelmillError
 from ..shards.files import storage_error
 from .config import IngestConfig
+from .media.sandbox import Sandbox
 from .plan import SamplePlan
-from .sandbox import Sandbox
 
 
 def make_form(

@@ -21,9 +21,9 @@ from .cluster import Effort, Session, Task, ray_session, run_tasks
 from .commit import commit, finish, sweep
 from .config import IngestConfig, RetryConfig
 from .earlier import INPUTS_NAME, Earlier
-from .encoders import check_encoder
-from .limits import task_memory_bytes
 from .listing import known_actions, list_inputs, source_of
+from .media.encoders import check_encoder
+from .media.limits import task_memory_bytes
 from .plan import SamplePlan, shard_digest
 from .planning import Planning, Totals
 from .probing import probe_all, sandbox_of

@@ -13,8 +13,8 @@ from .clip_config import SHORT_SIDE
 from .config import IngestConfig
 from .cut import TICK, Span, spans_of, stretch_of
 from .errors import MediaError
+from .media.transcode import output_size
 from .sources import InputRow
-from .transcode import output_size
 from .work import row_text
 
 COPIED_CONTAINERS = {"mov,mp4": (".mp4", ".mov", ".m4v"), "matroska,webm": (".mkv", ".webm")}

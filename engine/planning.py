@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from ..shards.ledger import Reason
 from .config import IngestConfig
+from .dedup.twins import Twins
 from .earlier import Earlier
 from .listing import NOT_KNOWN, Listing
 from .plan import Decision, SamplePlan, decide, place, shards_of, unknown_label
 from .sources import InputRow
-from .twins import Twins
 from .work import Facts, Work
 
 Placed = tuple[Decision, list[int]]

@@ -14,9 +14,10 @@ from .config import IngestConfig
 from .earlier import Earlier
 from .errors import MediaError
 from .fetch import local_copy, version_of
-from .limits import COMMON_PIXELS, task_memory_bytes
 from .listing import NOT_KNOWN, Listing
-from .sandbox import Sandbox
+from .media.fingerprint import VERSION
+from .media.limits import COMMON_PIXELS, task_memory_bytes
+from .media.sandbox import Sandbox
 from .sources import InputRow
 from .work import PASSING, Facts, Work
 
@@ -58,7 +59,7 @@ def probe_all(
             if earlier is not None:
                 places = np.where(listing.same[span], listing.earlier[span], NOT_KNOWN)
                 known = [_known(int(place), earlier, kept, again) for place in places]
-            asked = {"options": config.probed(), "known": known} | _asked(config)
+            asked = {"options": config.probed(), "known": known, "fingerprints": VERSION} | _asked(config)
             digest = work.facts_digest(number, asked)
             if work.has_facts(number, digest) and all(f.get("reason") not in PASSING for f in work.facts(number)):
                 shown.update(len(rows))

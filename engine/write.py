@@ -22,8 +22,8 @@ from .config import IngestConfig
 from .errors import MediaError
 from .fetch import local_copy, version_of
 from .form import make_form
+from .media.sandbox import Sandbox
 from .plan import SamplePlan
-from .sandbox import Sandbox
 from .work import Work
 
 

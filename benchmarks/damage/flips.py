@@ -12,7 +12,7 @@ import av.error
 import numpy as np
 
 from ...engine.errors import MediaError
-from ...engine.probe import probe
+from ...engine.media.probe import probe
 from .kinds import Draw
 from .media import Picture, encode, packets_of
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ...engine import limits
+from ...engine.media import limits
 from . import flips
 from .corpus import FAMILIES
 from .kinds import Kind

@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 from reelmill.benchmarks import dedup, dedup_synthetic, dedup_worlds
-from reelmill.engine.fingerprint import fingerprint
+from reelmill.engine.media.fingerprint import fingerprint
 from reelmill.shards.errors import UsageError
 
 KINDS = {

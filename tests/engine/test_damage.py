@@ -14,7 +14,7 @@ from reelmill.benchmarks.damage.kinds import Draw, Kind
 from reelmill.engine.config import IngestConfig
 from reelmill.engine.errors import MediaError
 from reelmill.engine.ingest import ingest
-from reelmill.engine.sandbox import Sandbox
+from reelmill.engine.media.sandbox import Sandbox
 from reelmill.shards.ledger import read_ledger
 from reelmill.shards.verify import verify
 

@@ -4,7 +4,7 @@ import av
 import numpy as np
 import pytest
 from reelmill.engine.decode import AugmentGraph, decode_frames
-from reelmill.engine.probe import probe
+from reelmill.engine.media.probe import probe
 from reelmill.engine.sampling import View
 from reelmill.shards.table import packet_table
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 from reelmill.engine.config import IngestConfig
-from reelmill.engine.encoders import check_encoder
 from reelmill.engine.form import make_form
+from reelmill.engine.media.encoders import check_encoder
+from reelmill.engine.media.sandbox import Sandbox
 from reelmill.engine.plan import SamplePlan, decide
-from reelmill.engine.sandbox import Sandbox
 from reelmill.engine.sources import InputRow
 from reelmill.shards.errors import ReelmillError, StorageError, UsageError
 

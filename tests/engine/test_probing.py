@@ -7,7 +7,7 @@ from reelmill.engine import probing
 from reelmill.engine.cluster import Effort, Task
 from reelmill.engine.config import IngestConfig
 from reelmill.engine.ingest import ingest
-from reelmill.engine.limits import COMMON_PIXELS, task_memory_bytes
+from reelmill.engine.media.limits import COMMON_PIXELS, task_memory_bytes
 from reelmill.engine.sources import open_source
 from reelmill.engine.work import Work
 from reelmill.shards.verify import verify

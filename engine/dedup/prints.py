@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from . import sketch
-from .fingerprint import MAX_CELLS, VERSION
+from ..media import sketch
+from ..media.fingerprint import MAX_CELLS, VERSION
 
 AT_ONCE = 4096  # fingerprints joined at a time
 

@@ -15,7 +15,7 @@ from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from .errors import MediaError
+from ..errors import MediaError
 from .limits import check_count, check_size
 from .mux import packets_of
 from .video import decode_error, open_video

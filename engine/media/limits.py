@@ -2,7 +2,7 @@
 
 from fractions import Fraction
 
-from .errors import MediaError
+from ..errors import MediaError
 
 MAX_PIXELS = 8192 * 4352
 """Pixels of one frame: the largest picture of H.264, HEVC, VP9 and AV1 at level 6.2, beyond 8K."""

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reelmill.engine import sketch
 from reelmill.engine.config import Dedup
-from reelmill.engine.fingerprint import VERSION
-from reelmill.engine.twins import LEVEL, REASONS, Twins
+from reelmill.engine.dedup.twins import LEVEL, REASONS, Twins
+from reelmill.engine.media import sketch
+from reelmill.engine.media.fingerprint import VERSION
 
 
 def picture_print(seed: int) -> bytes:

@@ -20,7 +20,7 @@ from functools import reduce
 import numpy as np
 from numpy.typing import NDArray
 
-from . import sketch
+from ..media import sketch
 from .prints import Ints, Prints, Words
 
 FAR = 16  # bits that two hashes count at most

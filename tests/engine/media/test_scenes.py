@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reelmill.engine.scenes import WINDOW, SceneDetector
+from reelmill.engine.media.scenes import WINDOW, SceneDetector
 
 RATE = 25
 HEIGHT, WIDTH = 72, 96

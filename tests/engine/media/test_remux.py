@@ -11,10 +11,10 @@ import pytest
 from reelmill.benchmarks.damage.corpus import all_kinds
 from reelmill.benchmarks.damage.kinds import Draw
 from reelmill.benchmarks.damage.media import encode
-from reelmill.engine import span
 from reelmill.engine.errors import MediaError
-from reelmill.engine.mux import packets_of
-from reelmill.engine.remux import copy_span, remux
+from reelmill.engine.media import span
+from reelmill.engine.media.mux import packets_of
+from reelmill.engine.media.remux import copy_span, remux
 
 RATE, FRAMES = 25, 75
 X264 = "keyint=20:bframes=3:b-adapt=0:b-pyramid=normal:scenecut=0"

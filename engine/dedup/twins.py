@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ..shards.ledger import Reason
-from .config import Dedup
-from .dedup import near_duplicates
+from ...shards.ledger import Reason
+from ..config import Dedup
+from .search import near_duplicates
 
 REASONS: tuple[Reason, ...] = ("", "exact", "stream", "perceptual")
 LEVEL = {"none": 0, "exact": 1, "stream": 2, "perceptual": 3}

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from reelmill.benchmarks.toyverbs.world import render
-from reelmill.engine.dedup import near_duplicates
-from reelmill.engine.fingerprint import Fingerprinter
+from reelmill.engine.dedup.search import near_duplicates
+from reelmill.engine.media.fingerprint import Fingerprinter
 
 Frames = list[NDArray[np.uint8]]
 

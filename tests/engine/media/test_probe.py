@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from reelmill.benchmarks.damage.kinds import Draw
 from reelmill.benchmarks.damage.media import encode
-from reelmill.engine import limits
-from reelmill.engine import probe as probe_module
-from reelmill.engine import sandbox as sandbox_module
 from reelmill.engine.errors import MediaError
-from reelmill.engine.limits import believable_aspect, check_size
-from reelmill.engine.sandbox import Sandbox
-from reelmill.engine.walk import Walk
+from reelmill.engine.media import limits
+from reelmill.engine.media import probe as probe_module
+from reelmill.engine.media import sandbox as sandbox_module
+from reelmill.engine.media.limits import believable_aspect, check_size
+from reelmill.engine.media.sandbox import Sandbox
+from reelmill.engine.media.walk import Walk
 from reelmill.shards.table import packet_table
 
 

@@ -5,10 +5,11 @@ import re
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from reelmill.engine import dedup, sketch
-from reelmill.engine.dedup import BUCKET_WIDTH, CROWD, find_duplicates, near_duplicates
-from reelmill.engine.fingerprint import MAX_CELLS, VERSION
-from reelmill.engine.overlay import DedupConfig
+from reelmill.engine.dedup import search as dedup
+from reelmill.engine.dedup.overlay import DedupConfig
+from reelmill.engine.dedup.search import BUCKET_WIDTH, CROWD, find_duplicates, near_duplicates
+from reelmill.engine.media import sketch
+from reelmill.engine.media.fingerprint import MAX_CELLS, VERSION
 
 CELL = np.dtype([("hash", np.uint64), ("picture", np.int16, (sketch.PLACES,)), ("motion", np.uint8)])
 Cells = NDArray[np.void]

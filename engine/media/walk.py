@@ -10,8 +10,8 @@ from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from .config import Validate
-from .errors import MediaError
+from ..config import Validate
+from ..errors import MediaError
 from .limits import check_count, check_size
 from .video import decode_error, upright_turn
 

@@ -9,9 +9,9 @@ import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from reelmill.engine import sketch
 from reelmill.engine.errors import MediaError
-from reelmill.engine.fingerprint import MAX_CELLS, VERSION, Fingerprinter, fingerprint
+from reelmill.engine.media import sketch
+from reelmill.engine.media.fingerprint import MAX_CELLS, VERSION, Fingerprinter, fingerprint
 
 GOLDEN = ["0200000000000000", "8b00804434471f3f", "0170688e21b6c738"]
 GOLDEN_DIGEST = "ab19567455369139"

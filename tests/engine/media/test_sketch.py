@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from reelmill.engine import sketch
+from reelmill.engine.media import sketch
 
 
 def written(pictures_NX: list[list[int]] | np.ndarray, known: list[bool] | None = None) -> sketch.Sketch:

@@ -12,7 +12,7 @@ from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from .errors import MediaError
+from ..errors import MediaError
 from .limits import check_size, is_size
 
 # FFmpeg also opens playlists, image sequences and scripts that name other files and hosts: only real containers pass,

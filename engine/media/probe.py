@@ -11,8 +11,8 @@ from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from ..shards.files import sha256_of
-from .config import Validate
+from ...shards.files import sha256_of
+from ..config import Validate
 from .limits import MAX_PIXELS, believable_aspect
 from .video import file_size, open_video
 from .walk import PacketTable, Walk

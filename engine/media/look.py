@@ -4,7 +4,7 @@ from typing import Any
 
 from av.video.frame import VideoFrame
 
-from .config import Validate
+from ..config import Validate
 from .fingerprint import Fingerprinter
 from .limits import MAX_PIXELS
 from .probe import probe

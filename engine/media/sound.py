@@ -8,7 +8,7 @@ from typing import Any
 from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 
-from .errors import MediaError
+from ..errors import MediaError
 from .mux import Clock, packets_of, shift
 from .video import open_video
 

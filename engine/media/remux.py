@@ -9,8 +9,8 @@ from av.container import OutputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from .config import Validate
-from .errors import MediaError
+from ..config import Validate
+from ..errors import MediaError
 from .mux import Clock, packets_of, shift, written
 from .probe import probe
 from .sound import Sound, sound_of

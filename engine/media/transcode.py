@@ -13,10 +13,10 @@ from av.container import OutputContainer
 from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
+from ..clip_config import Encoder as EncoderName
+from ..errors import MediaError
 from . import limits
-from .clip_config import Encoder as EncoderName
 from .encoders import Encoder, h264, jpegs
-from .errors import MediaError
 from .limits import believable_aspect
 from .mux import written
 from .probe import probe

@@ -11,9 +11,9 @@ from av.container import OutputContainer
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
-from ..shards.errors import UsageError
-from .clip_config import ClipConfig
-from .clip_config import Encoder as EncoderName
+from ...shards.errors import UsageError
+from ..clip_config import ClipConfig
+from ..clip_config import Encoder as EncoderName
 from .video import words
 
 JPEG_QUANTISER = 4  # FFmpeg's qscale, 2 best to 31 worst

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from ..errors import MediaError
 from . import limits
-from .errors import MediaError
 from .look import look
 from .remux import copy_span, remux
 from .transcode import to_h264, to_intra

@@ -11,8 +11,8 @@ import av.error
 from av.container import InputContainer, OutputContainer
 from av.stream import Stream
 
+from ..errors import MediaError
 from . import limits
-from .errors import MediaError
 from .video import words
 
 MUX_OPTIONS = {"fflags": "+bitexact"}  # keeps random ids and versions out

@@ -1,7 +1,7 @@
 """Work on one untrusted video happens in a child process with limits on CPU time and memory.
 
 A decoder that crashes, hangs or eats memory takes its child along and nothing else. Requests and replies are JSON
-lines; the child knows only the functions that `sandbox_child` lists. Limits count CPU time, not wall time, so that what
+lines; the child knows only the functions that `child` lists. Limits count CPU time, not wall time, so that what
 a video is found to be does not depend on how busy the machine is; a generous wall-clock guard covers a child that
 sleeps.
 """
@@ -15,8 +15,8 @@ import sys
 import time
 from typing import Any
 
-from ..shards.ledger import Reason
-from .errors import MediaError
+from ...shards.ledger import Reason
+from ..errors import MediaError
 from .limits import MAX_REPLY_BYTES
 
 WALL_PER_CPU_SECOND = 10
@@ -85,7 +85,7 @@ class Sandbox:
             self.close()
         if self._child is None:
             # -P: the working folder may hold what was downloaded, and no module comes from there
-            command = [sys.executable, "-P", "-m", f"{__package__}.sandbox_child"]
+            command = [sys.executable, "-P", "-m", f"{__package__}.child"]
             command += [str(self._cpu_seconds), str(self._memory_mb)]
             self._child = subprocess.Popen(
                 command,

@@ -13,11 +13,11 @@ from reelmill.benchmarks.damage.kinds import Draw, Kind
 from reelmill.benchmarks.damage.media import encode
 from reelmill.benchmarks.damage.shapes import KINDS as SHAPES
 from reelmill.benchmarks.damage.times import KINDS as TIMES
-from reelmill.engine import limits, span
 from reelmill.engine.errors import MediaError
-from reelmill.engine.probe import probe
-from reelmill.engine.remux import copy_span, remux
-from reelmill.engine.transcode import output_size, to_h264, to_intra
+from reelmill.engine.media import limits, span
+from reelmill.engine.media.probe import probe
+from reelmill.engine.media.remux import copy_span, remux
+from reelmill.engine.media.transcode import output_size, to_h264, to_intra
 
 
 def pictures(path) -> np.ndarray:
