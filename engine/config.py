@@ -1,7 +1,7 @@
 """The options of every job: frozen, checked once, and the source of the command-line flags and their help."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,6 +11,7 @@ from ..shards.errors import UsageError
 from .clip_config import ClipConfig
 from .clip_config import Preset as Preset
 from .clip_config import check as _check
+from .dedup.config import DedupConfig
 from .sources import Layout
 
 Dedup = Literal["none", "exact", "stream", "perceptual"]
@@ -49,6 +50,8 @@ class IngestConfig(ClipConfig):
     dedup: Dedup = "exact"
     """exact drops files of the same bytes, stream also the same compressed video in another container, perceptual also
     the same pictures scaled, encoded, timed or trimmed otherwise."""
+    near: DedupConfig = field(default_factory=DedupConfig)
+    """With dedup perceptual: what counts as the same."""
     validate: Validate = "decode"
     """How much of a video must hold: nothing beyond its header, every packet, or every frame decoded."""
     bank: Path | None = None
@@ -84,6 +87,8 @@ class IngestConfig(ClipConfig):
         _check("video_memory_mb", self.video_memory_mb >= 512, ">= 512", self.video_memory_mb)
         _check("max_video_mb", self.max_video_mb > 0, "> 0", self.max_video_mb)
         _check("task_seconds", self.task_seconds > 0, "> 0", self.task_seconds)
+        if self.near != DedupConfig() and self.dedup != "perceptual":
+            raise UsageError(f"near must go with dedup perceptual, got {self.dedup}")
         least = {"stream": ("packets", "decode"), "perceptual": ("decode",)}.get(self.dedup)
         if least is not None and self.validate not in least:
             raise UsageError(f"dedup {self.dedup} must go with validate {' or '.join(least)}, got {self.validate}")
@@ -94,12 +99,15 @@ class IngestConfig(ClipConfig):
 
     def hashed(self) -> dict[str, object]:
         """What the bytes of the dataset depend on; workers, address, resume and the folders are not part of it."""
-        return {"shard_mb": self.shard_mb, "dedup": self.dedup} | self.cuts() | self.probed() | self.form()
+        near = {"near": asdict(self.near)} if self.dedup == "perceptual" else {}
+        return {"shard_mb": self.shard_mb, "dedup": self.dedup} | near | self.cuts() | self.probed() | self.form()
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any], *, input: Path, out: Path) -> "IngestConfig":
         """The options that a generation was made with."""
         known = {name: value for name, value in record.items() if name in cls.__dataclass_fields__}
+        if "near" in known:
+            known["near"] = DedupConfig(**known["near"])
         return cls(input=input, out=out, **known)
 
     def probed(self) -> dict[str, object]:

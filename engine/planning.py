@@ -69,7 +69,7 @@ class Planning:
     def twins(self) -> dict[int, tuple[str, Reason]]:
         """For each listed input that repeats another one: that one's id, and how it was told."""
         offset = len(self.live)
-        twins = Twins(self._config.dedup)
+        twins = Twins(self._config.dedup, self._config.near)
         kept = self._kept_earlier()
         for number, record in kept:
             twins.add(number, record["sha256"], record["stream_hash"], record["fingerprint"])

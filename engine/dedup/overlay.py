@@ -21,15 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..media import sketch
+from .config import FAR, FAR_GAP, DedupConfig
 from .prints import Ints, Prints, Words
 
-FAR = 16  # bits that two hashes count at most
 UNSHOWN = 255  # in place of a distance: one of the videos shows nothing there
 OFFSETS = 64  # at most so many are tried
 
 FULL_CONTRAST = 12  # grey levels, root mean square: in a picture of less, a gap counts more
 MEETING = 5  # a gap may grow by 1/MEETING of what changes between the two neighbours
-FAR_GAP = 4  # times what is allowed: more does not count
 STEADY = 2  # level of time resolution from which on pictures are means of so many that copies hardly differ
 MOVING = 12  # grey levels: a smaller change may be noise
 STILL = 3  # a motion is lost where the other video has less than 1/STILL of it
@@ -37,43 +36,6 @@ UNIT = 64  # gaps are counted in 1/UNIT grey levels, so that sums are exact
 
 Bools = NDArray[np.bool_]
 Shorts = NDArray[np.int16]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DedupConfig:
-    """When two videos count as near duplicates of each other."""
-
-    max_distance: int = 8
-    """Two videos are compared at all when some hash of one differs from some hash of the other in at most this many of
-    its 64 bits, 0 to 31."""
-    max_mean_distance: float = 9.0
-    """Bits in which the hashes may differ on average over the cells that both videos show when laid over each other; a
-    cell counts `FAR` bits at most, so that a few wrong ones are forgiven. In [0, FAR)."""
-    max_gap: float = 1.0
-    """How far the pictures may be apart, root mean square over these cells; 1 stands for 1 grey level (of 256) where
-    nothing moves, a cell counts `FAR_GAP` at most. In longer cells half and a quarter of it, see `STEADY`. In [0,
-    FAR_GAP)."""
-    max_lost_motion: float = 0.15
-    """Share of the cells with motion in one video in which the other may be still, in [0, 1]."""
-    min_share: float = 0.6
-    """Share of the shorter video's cells, and of those with motion, that the longer one must show too, in (0, 1]."""
-    min_cells: int = 4
-    """Cells that both must show, counted in the coarser cells of the two, >= 2: a video of fewer is never a
-    duplicate."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.max_distance <= 31:
-            raise ValueError(f"max_distance must lie in 0 to 31, got {self.max_distance}")
-        if not 0 <= self.max_mean_distance < FAR:
-            raise ValueError(f"max_mean_distance must lie in [0, {FAR}), got {self.max_mean_distance}")
-        if not 0 <= self.max_gap < FAR_GAP:
-            raise ValueError(f"max_gap must lie in [0, {FAR_GAP}), got {self.max_gap}")
-        if not 0 <= self.max_lost_motion <= 1:
-            raise ValueError(f"max_lost_motion must lie in [0, 1], got {self.max_lost_motion}")
-        if not 0 < self.min_share <= 1:
-            raise ValueError(f"min_share must lie in (0, 1], got {self.min_share}")
-        if self.min_cells < 2:
-            raise ValueError(f"min_cells must be >= 2, got {self.min_cells}")
 
 
 def match(prints: Prints, pairs: Ints, config: DedupConfig) -> Bools:

@@ -33,7 +33,8 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from .overlay import DedupConfig, match
+from .config import DedupConfig
+from .overlay import match
 from .prints import Ints, Prints, Words, side_by_side
 
 BLOCKS = ((0, 13), (13, 13), (26, 13), (39, 13), (52, 12))  # first bit, bits

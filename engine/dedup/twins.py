@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from ...shards.ledger import Reason
 from ..config import Dedup
+from .config import DedupConfig
 from .search import near_duplicates
 
 REASONS: tuple[Reason, ...] = ("", "exact", "stream", "perceptual")
@@ -19,6 +20,7 @@ class Twins:
     """Collects fingerprints in input order, those of earlier generations first."""
 
     dedup: Dedup
+    near: DedupConfig = field(default_factory=DedupConfig)
     _exact: list[bytes] = field(default_factory=list)
     _stream: list[bytes] = field(default_factory=list)
     _pictures: list[bytes] = field(default_factory=list)
@@ -49,7 +51,8 @@ class Twins:
                 _settle(twin, reason, _first_equal(prints), level, earlier)
         if LEVEL[self.dedup] >= 3:
             open_rows = np.flatnonzero(twin < 0)
-            found = near_duplicates([self._pictures[i] for i in open_rows], earlier=int((open_rows < earlier).sum()))
+            prints = [self._pictures[i] for i in open_rows]
+            found = near_duplicates(prints, self.near, earlier=int((open_rows < earlier).sum()))
             first = np.arange(count)
             first[open_rows] = np.where(found < 0, open_rows, open_rows[found])
             _settle(twin, reason, first, 3, earlier)

@@ -17,6 +17,7 @@ from nvidia.dali import Pipeline, fn
 from reelmill.engine import ingest as ingest_module
 from reelmill.engine.bank.build import build_bank
 from reelmill.engine.config import BankBuildConfig, Dedup, IngestConfig, RetryConfig
+from reelmill.engine.dedup.config import DedupConfig
 from reelmill.engine.ingest import ingest, retry
 from reelmill.engine.work import Work
 from reelmill.shards.bank import Bank
@@ -138,6 +139,12 @@ def test_the_same_pictures_in_another_encoding_are_a_duplicate_when_asked(media,
     for dedup, expected in found.items():
         ingest(IngestConfig(input=videos, out=tmp_path / dedup, dedup=dedup))
         assert ledger_of(tmp_path / dedup) == {"a.mp4": ("ok", ""), "b.mp4": expected, "c.mp4": ("ok", "")}
+    strict = DedupConfig(max_gap=0.01)
+    config = IngestConfig(input=videos, out=tmp_path / "strict", dedup="perceptual", near=strict)
+    assert ingest(config).counts["ok"] == 3
+    assert IngestConfig.from_record(config.hashed(), input=videos, out=videos).near == strict
+    with pytest.raises(UsageError, match="near must go with dedup perceptual, got exact"):
+        IngestConfig(input=videos, out=tmp_path, near=strict)
     with pytest.raises(UsageError, match="dedup perceptual must go with validate decode, got packets"):
         IngestConfig(input=videos, out=tmp_path, dedup="perceptual", validate="packets")
 

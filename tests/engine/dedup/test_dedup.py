@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from reelmill.engine.dedup import search as dedup
-from reelmill.engine.dedup.overlay import DedupConfig
+from reelmill.engine.dedup.config import DedupConfig
 from reelmill.engine.dedup.search import BUCKET_WIDTH, CROWD, find_duplicates, near_duplicates
 from reelmill.engine.media import sketch
 from reelmill.engine.media.fingerprint import MAX_CELLS, VERSION
