@@ -139,7 +139,7 @@ def test_the_same_pictures_in_another_encoding_are_a_duplicate_when_asked(media,
     for dedup, expected in found.items():
         ingest(IngestConfig(input=videos, out=tmp_path / dedup, dedup=dedup))
         assert ledger_of(tmp_path / dedup) == {"a.mp4": ("ok", ""), "b.mp4": expected, "c.mp4": ("ok", "")}
-    strict = DedupConfig(max_gap=0.01)
+    strict = DedupConfig(max_distance=0, max_mean_distance=0.0)
     config = IngestConfig(input=videos, out=tmp_path / "strict", dedup="perceptual", near=strict)
     assert ingest(config).counts["ok"] == 3
     assert IngestConfig.from_record(config.hashed(), input=videos, out=videos).near == strict
