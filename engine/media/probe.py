@@ -51,8 +51,8 @@ def probe(
             file = opened.enter_context(open(path, "rb"))
             packets = PacketTable(opened.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
         facts = _header(container, stream) | Walk(container, stream, validate, on_frame, packets).run()
-    walked_seconds = facts.pop("walked_seconds")  # live streams have no length in their header
-    facts["duration_seconds"] = facts["duration_seconds"] or walked_seconds
+    walked_seconds = facts.pop("walked_seconds", 0.0)
+    facts["duration_seconds"] = facts["duration_seconds"] or walked_seconds  # a live stream's header does not say it
     return facts | {"bytes": size, "sha256": sha256_of(Path(path))}
 
 

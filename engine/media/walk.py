@@ -74,7 +74,8 @@ class Walk:
         facts: dict[str, Any] = {"frames": frames if walked else None, "stream_hash": ""}
         if walked:
             facts["stream_hash"] = self._digest.hexdigest()
-        facts["walked_seconds"] = max(0.0, self._end_seconds() - self._start_seconds())
+        if walked or self._table is not None:
+            facts["walked_seconds"] = max(0.0, self._end_seconds() - self._start_seconds())
         if self._table is not None:
             packets = self._table.columns(frames if self._validate == "decode" else None)
             facts |= {"packets": packets, "frames": sum(pts is not None for pts in packets["pts"])}
@@ -82,12 +83,15 @@ class Walk:
 
     def _demuxed(self) -> Iterator[VideoPacket]:
         streams = [self._stream] if self._validate == "none" else []
+        video, ends = self._stream.index, self._ends
         try:
             for packet in self._container.demux(*streams):
                 index, pts = packet.stream_index, packet.pts
                 if pts is not None:
-                    self._ends[index] = max(self._ends.get(index, 0), pts + (packet.duration or 0))
-                if index == self._stream.index:
+                    end = pts + (packet.duration or 0)
+                    if end > ends.get(index, 0):
+                        ends[index] = end
+                if index == video:
                     yield packet
         except av.error.FFmpegError as error:
             raise decode_error(error, f"video packet {self._packets - 1}") from None

@@ -126,6 +126,16 @@ def test_the_real_clips(sandbox, real_videos):
         probe(sandbox, real_videos / "corrupted.mp4")
 
 
+@pytest.mark.parametrize(
+    ("validate", "table", "seconds"),
+    [("decode", False, 2.0), ("packets", False, 2.0), ("none", True, 2.0), ("none", False, 0.0)],
+)
+def test_a_length_that_the_header_does_not_say_is_that_of_the_packets(sandbox, tmp_path, validate, table, seconds):
+    path = tmp_path / "a.webm"
+    path.write_bytes(encode(Draw("live", 0), frames=24, codec="libvpx", container="webm", mux={"live": "1"}))
+    assert probe(sandbox, path, validate, table=table)["duration_seconds"] == pytest.approx(seconds, abs=0.1)
+
+
 def test_a_video_that_needs_too_much_cpu_is_given_up_and_the_next_one_is_not(media, tmp_path):
     long = media.video(tmp_path / "long.mp4", frames=400, width=1280, height=720, options={"preset": "ultrafast"})
     short = media.video(tmp_path / "short.mp4", frames=4)
