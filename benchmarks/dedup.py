@@ -9,7 +9,7 @@ from typing import Any
 
 from .. import console
 from ..engine.dedup.search import find_duplicates
-from ..engine.media.fingerprint import fingerprint
+from ..engine.media.look import look
 from ..engine.sources import VIDEO_EXTENSIONS
 from ..shards.errors import UsageError
 from . import dedup_synthetic, dedup_worlds
@@ -99,7 +99,7 @@ def _quality(name: str, sources: Iterator[Source]) -> dict[str, Any]:
         for number, source in enumerate(sources):
             for kind, path in dedup_worlds.write_copies(source, Path(scratch)):
                 start = time.monotonic()
-                prints[kind, number] = fingerprint(str(path))
+                prints[kind, number] = _fingerprint(path)
                 seconds += time.monotonic() - start
             shown.update()
     return {"part": name, "prints_per_second": round(len(prints) / max(seconds, 1e-9), 1)} | _score(prints)
@@ -157,7 +157,8 @@ def _alike(config: BenchDedupConfig) -> dict[str, Any]:
     ):
         prints = []
         for source in dedup_worlds.look_alikes(count, ALIKE_CLASSES, config.seed):
-            prints.append(fingerprint(str(dedup_worlds.encode(Path(scratch) / "clip.mp4", source.frames, source.rate))))
+            path = dedup_worlds.encode(Path(scratch) / "clip.mp4", source.frames, source.rate)
+            prints.append(_fingerprint(path))
             shown.update()
     flagged = int((find_duplicates(prints).of >= 0).sum())
     classes = min(count, ALIKE_CLASSES * len(VERBS))
@@ -201,3 +202,7 @@ def _quality_rows(record: dict[str, Any]) -> list[tuple[str, str]]:
     rows.append(("left out", f"{record['left_out_as_the_same']} mirrored or reversed clips that show the same"))
     rows.append(("fingerprints", f"{record['prints_per_second']} a second, of clips as they are encoded"))
     return rows
+
+
+def _fingerprint(path: Path) -> bytes:
+    return bytes.fromhex(look(str(path), "decode", fingerprint=True)["fingerprint"])

@@ -60,11 +60,6 @@ class Duplicates:
     """Pairs of videos laid over each other."""
 
 
-def near_duplicates(prints: Iterable[bytes], config: DedupConfig | None = None, *, earlier: int = 0) -> Ints:
-    """For each video the original that it duplicates; see `find_duplicates`."""
-    return find_duplicates(prints, config, earlier=earlier).of
-
-
 def find_duplicates(prints: Iterable[bytes], config: DedupConfig | None = None, *, earlier: int = 0) -> Duplicates:
     """Find near duplicates.
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from ...shards.ledger import Reason
 from ..config import Dedup
 from .config import DedupConfig
-from .search import near_duplicates
+from .search import find_duplicates
 
 REASONS: tuple[Reason, ...] = ("", "exact", "stream", "perceptual")
 LEVEL = {"none": 0, "exact": 1, "stream": 2, "perceptual": 3}
@@ -52,7 +52,7 @@ class Twins:
         if LEVEL[self.dedup] >= 3:
             open_rows = np.flatnonzero(twin < 0)
             prints = [self._pictures[i] for i in open_rows]
-            found = near_duplicates(prints, self.near, earlier=int((open_rows < earlier).sum()))
+            found = find_duplicates(prints, self.near, earlier=int((open_rows < earlier).sum())).of
             first = np.arange(count)
             first[open_rows] = np.where(found < 0, open_rows, open_rows[found])
             _settle(twin, reason, first, 3, earlier)

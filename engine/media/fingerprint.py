@@ -25,7 +25,6 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from . import sketch
-from .probe import probe
 
 CELLS_PER_SECOND = 8
 MAX_CELLS = 32
@@ -153,22 +152,6 @@ class _Cell:
         stiller = other if other.rank < self.rank else self
         samples, motion = self.samples + other.samples, max(self.motion, other.motion)
         return _Cell(stiller.rank, stiller.picture, self.total + other.total, samples, motion)
-
-
-def fingerprint(path: str) -> bytes:
-    """The fingerprint of a video file; see `Fingerprinter.digest`.
-
-    Raises:
-        MediaError: the file does not open or does not decode to its end.
-    """
-    found = Fingerprinter()
-
-    def take(frame: VideoFrame) -> None:
-        if frame.time is not None:
-            found.add(frame, frame.time)
-
-    probe(path, "decode", take)
-    return found.digest()
 
 
 def _variance(picture: Grey) -> int:

@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 from reelmill.benchmarks import dedup, dedup_synthetic, dedup_worlds
-from reelmill.engine.media.fingerprint import fingerprint
+from reelmill.engine.media.look import look
 from reelmill.shards.errors import UsageError
 
 KINDS = {
@@ -23,6 +23,10 @@ KINDS = {
     "trim_both",
     "letterbox",
 }
+
+
+def fingerprint(path: str) -> bytes:
+    return bytes.fromhex(look(path, "decode", fingerprint=True)["fingerprint"])
 
 
 @pytest.fixture(scope="module")

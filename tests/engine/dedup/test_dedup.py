@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from reelmill.engine.dedup import search as dedup
 from reelmill.engine.dedup.config import DedupConfig
-from reelmill.engine.dedup.search import BUCKET_WIDTH, CROWD, find_duplicates, near_duplicates
+from reelmill.engine.dedup.search import BUCKET_WIDTH, CROWD, find_duplicates
 from reelmill.engine.media import sketch
 from reelmill.engine.media.fingerprint import MAX_CELLS, VERSION
 
@@ -48,7 +48,7 @@ def as_print(cells: Cells, level: int = 0) -> bytes:
 
 
 def originals(*videos: Cells, config: DedupConfig | None = None, earlier: int = 0) -> list[int]:
-    found: list[int] = near_duplicates([as_print(video) for video in videos], config, earlier=earlier).tolist()
+    found: list[int] = find_duplicates([as_print(video) for video in videos], config, earlier=earlier).of.tolist()
     return found
 
 
@@ -116,9 +116,9 @@ def test_pictures_that_tell_nothing_keep_their_place(rng):
 
 def test_empty_fingerprints_are_kept(rng):
     a = as_print(some(rng))
-    assert near_duplicates([b"", a, b"", a]).tolist() == [-1, -1, -1, 1]
-    assert near_duplicates([]).tolist() == []
-    assert near_duplicates([b""]).tolist() == [-1]
+    assert find_duplicates([b"", a, b"", a]).of.tolist() == [-1, -1, -1, 1]
+    assert find_duplicates([]).of.tolist() == []
+    assert find_duplicates([b""]).of.tolist() == [-1]
 
 
 @pytest.mark.parametrize("phase", [0, 1])
@@ -129,9 +129,9 @@ def test_a_long_video_and_a_cut_of_it_in_shorter_cells(rng, phase):
         width = 2**level
         picks = [start + rng.integers(width) for start in range(phase, 32 - width, width)]
         coarse = as_print(np.concatenate([some(rng, 8), fine[picks], some(rng, 8)]), level)
-        assert near_duplicates([coarse, as_print(fine)]).tolist() == [-1, 0]
-        assert near_duplicates([as_print(fine), coarse]).tolist() == [-1, 0]
-        assert near_duplicates([coarse, as_print(fine[::-1])]).tolist() == [-1, -1]
+        assert find_duplicates([coarse, as_print(fine)]).of.tolist() == [-1, 0]
+        assert find_duplicates([as_print(fine), coarse]).of.tolist() == [-1, 0]
+        assert find_duplicates([coarse, as_print(fine[::-1])]).of.tolist() == [-1, -1]
 
 
 def test_a_chain_ends_at_what_is_kept(rng):
@@ -231,7 +231,7 @@ def test_the_gap_decides(rng):
 def test_longer_cells_must_agree_better(rng):
     for places, matching in ((8, 1), (3, 2), (1, 4)):  # gaps of 0.7, 0.43 and 0.25
         a, b = beside(some(rng), places)
-        assert [near_duplicates([as_print(a, level), as_print(b, level)]).tolist()[1] for level in range(4)] == [
+        assert [find_duplicates([as_print(a, level), as_print(b, level)]).of.tolist()[1] for level in range(4)] == [
             0 if level < matching else -1 for level in range(4)
         ]
 
@@ -268,8 +268,8 @@ def test_an_unknown_motion_matches_any(rng):
 
 def test_fingerprints_of_older_versions_match_nothing(rng):
     a = as_print(some(rng))
-    assert near_duplicates([V1, V1, a, V1, a], earlier=2).tolist() == [-1, -1, -1, -1, 2]
-    assert near_duplicates([V1, V1]).tolist() == [-1, -1]
+    assert find_duplicates([V1, V1, a, V1, a], earlier=2).of.tolist() == [-1, -1, -1, -1, 2]
+    assert find_duplicates([V1, V1]).of.tolist() == [-1, -1]
 
 
 def test_comparisons_are_bounded_whatever_the_hashes(rng):
@@ -313,7 +313,7 @@ def test_a_malformed_sketch_is_told(rng):
     a = some(rng)
     wrong = "fingerprint 1: a cell of a sketch must keep at most 15 places, got "
     with pytest.raises(ValueError, match=wrong):
-        near_duplicates([as_print(a), malformed(a)])
+        find_duplicates([as_print(a), malformed(a)])
 
 
 SIZES = "fingerprint 1 must be empty or hold 1 to 32 cells (72 bytes, and 32 for each), got "
@@ -333,7 +333,7 @@ SIZES = "fingerprint 1 must be empty or hold 1 to 32 cells (72 bytes, and 32 for
 )
 def test_a_malformed_fingerprint_is_told(rng, blob, message):
     with pytest.raises(ValueError, match=re.escape(message)):
-        near_duplicates([as_print(some(rng)), blob])
+        find_duplicates([as_print(some(rng)), blob])
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from reelmill.benchmarks.toyverbs.world import render
-from reelmill.engine.dedup.search import near_duplicates
+from reelmill.engine.dedup.search import find_duplicates
 from reelmill.engine.media.fingerprint import Fingerprinter
 
 Frames = list[NDArray[np.uint8]]
@@ -21,7 +21,7 @@ def digest(frames: Frames, rate: float = 8.0, start: int = 0) -> bytes:
 
 
 def originals(*prints: bytes) -> list[int]:
-    found: list[int] = near_duplicates(prints).tolist()
+    found: list[int] = find_duplicates(prints).of.tolist()
     return found
 
 

@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from reelmill.engine.errors import MediaError
 from reelmill.engine.media import sketch
-from reelmill.engine.media.fingerprint import MAX_CELLS, VERSION, Fingerprinter, fingerprint
+from reelmill.engine.media.fingerprint import MAX_CELLS, VERSION, Fingerprinter
+from reelmill.engine.media.look import look
 
 GOLDEN = ["0200000000000000", "8b00804434471f3f", "0170688e21b6c738"]
 GOLDEN_DIGEST = "ab19567455369139"
@@ -20,6 +21,10 @@ Picture = NDArray[np.uint8]
 
 
 @cache
+def fingerprint(path: str) -> bytes:
+    return bytes.fromhex(look(path, "decode", fingerprint=True)["fingerprint"])
+
+
 def plane(seed: int) -> Picture:
     """Random tiles of 12 pixels."""
     return np.random.default_rng(seed).integers(0, 256, (30, 60, 3), np.uint8).repeat(12, axis=0).repeat(12, axis=1)
