@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from ..shards.errors import DamageError, ReelmillError, UsageError
 from ..shards.manifest import ORDER_VERSION
-from ..shards.order import epoch_order
+from ..shards.order import EpochOrder
 from ..shards.reader import Dataset, SampleRef, members_of
 from .config import LoaderConfig
 from .decode import AugmentGraph, decode_frames
@@ -171,7 +171,8 @@ class ClipLoader:
         if not self.config.training:
             return np.arange(len(self._samples))
         seed, window = self.config.seed, self.config.window_shards
-        return epoch_order(self._shard_sizes, seed=seed, epoch=epoch, window_shards=window)
+        order = EpochOrder(self._shard_sizes, seed=seed, epoch=epoch, window_shards=window)
+        return order.at(np.arange(len(order)))
 
     def _make_batch(self, order: NDArray[np.int64], positions: Sequence[int], epoch: int) -> Batch:
         samples = [self._samples[order[position % len(order)]] for position in positions]

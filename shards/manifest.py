@@ -12,7 +12,7 @@ from .schema import FORMAT_VERSION, SAMPLE
 
 NAME = "dataset.json"
 ADOPTED = "adopted"  # the preset of a generation of foreign tars
-ORDER_VERSION = 1  # shards/order.py: raised when the same seed would give another order
+ORDER_VERSION = 2  # shards/order.py: raised when the same seed would give another order
 
 
 @dataclass(frozen=True, slots=True)
