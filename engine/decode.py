@@ -13,10 +13,10 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 from nvidia.dali import Pipeline, fn, types
 
+from ..shards.table import Packets
 from .media.video import SAFE_OPTIONS
 from .sampling import View
 
-Packets = Sequence[dict[str, Any]]
 MEMORY_OPTIONS = {key: value for key, value in SAFE_OPTIONS.items() if key != "protocol_whitelist"}  # bytes, no files
 FROM_THE_BEGINNING = -1
 
@@ -31,7 +31,7 @@ def decode_frames(
 
     Args:
         data: the whole video file.
-        packets: its packet table, in decode order (`shards.schema.PACKET`).
+        packets: its packet table.
         indices: (T,) frames wanted, by their place in display order; repeats allowed.
         codec: FFmpeg's name of the decoder.
         rotation: degrees clockwise that turn a frame upright.
@@ -42,10 +42,11 @@ def decode_frames(
     Raises:
         ValueError: a wanted frame does not come out of the decoder; av.error.FFmpegError: it does not decode.
     """
-    shown = sorted((packet["pts"], place) for place, packet in enumerate(packets) if packet["pts"] is not None)
-    wanted = [shown[int(index)] for index in indices]
+    places = np.flatnonzero(packets.shown)
+    places = places[np.argsort(packets.pts[places], kind="stable")][indices]
+    wanted = list(zip(packets.pts[places].tolist(), places.tolist(), strict=True))
     found: dict[int, NDArray[np.uint8]] = {}
-    if codec == "mjpeg" and all(packet["offset"] >= 0 for packet in packets):
+    if codec == "mjpeg" and (packets.offset[places] >= 0).all():
         frames = _decode_intra(data, packets, wanted)
     else:
         frames = _decode_seeking(data, packets, wanted)
@@ -69,9 +70,8 @@ def _decode_intra(data: bytes, packets: Packets, wanted: Sequence[tuple[int, int
     assert isinstance(decoder, VideoCodecContext)
     decoder.thread_count = 1
     for pts, place in sorted(set(wanted)):
-        packet = packets[place]
-        start = packet["offset"]
-        for frame in decoder.decode(av.Packet(data[start : start + packet["size"]])):
+        start = int(packets.offset[place])
+        for frame in decoder.decode(av.Packet(data[start : start + int(packets.size[place])])):
             yield pts, frame
 
 
@@ -86,7 +86,7 @@ def _decode_seeking(
         stream.thread_count = 1
         for start in sorted(groups):
             left = groups[start]
-            first_pts = None if start == FROM_THE_BEGINNING else packets[start]["pts"]
+            first_pts = None if start == FROM_THE_BEGINNING else int(packets.pts[start])
             if first_pts is not None:
                 container.seek(first_pts, stream=stream)
             for frame in _frames_from(container, stream, first_pts):
@@ -108,11 +108,10 @@ def _frames_from(container: Any, stream: Any, first_pts: int | None) -> Iterator
 
 def _start(packets: Packets, pts: int, place: int) -> int:
     """The keyframe to decode from: the last one at or before the packet that is not shown after it (open GOPs)."""
-    for start in range(place, -1, -1):
-        packet = packets[start]
-        if packet["keyframe"] and packet["pts"] is not None and packet["pts"] <= pts:
-            return start
-    return FROM_THE_BEGINNING  # the keyframe shows no picture of its own: an edit list hides the start of the video
+    upto = slice(0, place + 1)
+    starts = np.flatnonzero(packets.keyframe[upto] & packets.shown[upto] & (packets.pts[upto] <= pts))
+    # without one, the keyframe shows no picture of its own: an edit list hides the start of the video
+    return int(starts[-1]) if len(starts) else FROM_THE_BEGINNING
 
 
 class AugmentGraph:

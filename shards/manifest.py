@@ -100,7 +100,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def read_manifest(folder: str | Path) -> Manifest:
-    """Read and check dataset.json.
+    """Read and check the dataset.json of a folder.
 
     Raises:
         UsageError: the folder holds no dataset, or one of another format version.
@@ -110,19 +110,33 @@ def read_manifest(folder: str | Path) -> Manifest:
     if not path.is_file():
         unfinished = "; an ingest into it has not ended: run it again" if (path.parent / ".work").is_dir() else ""
         raise UsageError(f"{folder} must be a dataset (a folder with {NAME}), but there is none{unfinished}")
+    return parse_manifest(path.read_bytes(), str(path))
+
+
+def parse_manifest(data: bytes, where: str) -> Manifest:
+    """The manifest in the bytes of a dataset.json.
+
+    Args:
+        data: the bytes.
+        where: they come from, for errors.
+
+    Raises:
+        UsageError: it is of another format version.
+        DamageError: as `read_manifest`.
+    """
     try:
-        record = json.loads(path.read_bytes())
+        record = json.loads(data)
         version = record["format_version"]
         if version != FORMAT_VERSION:
-            raise UsageError(f"{path} must be of format version {FORMAT_VERSION}, got {version!r}")
+            raise UsageError(f"{where} must be of format version {FORMAT_VERSION}, got {version!r}")
         digest = record.pop("digest")
         manifest = _parse(record)
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DamageError(f"{path} is not a dataset manifest: {type(error).__name__}: {error}") from error
+        raise DamageError(f"{where} is not a dataset manifest: {type(error).__name__}: {error}") from error
     if digest != manifest.digest:
-        raise DamageError(f"{path} must hash to {digest} as it says itself, but hashes to {manifest.digest}")
+        raise DamageError(f"{where} must hash to {digest} as it says itself, but hashes to {manifest.digest}")
     for uri in [s.uri for s in manifest.shards] + [s.uri for s in manifest.bank]:
-        inside(Path(folder), uri)
+        inside(Path(where).parent, uri)
     return manifest
 
 

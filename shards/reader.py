@@ -1,12 +1,13 @@
 """Random access to the samples of a dataset: tables by column, payloads by offset, every payload held to its crc32."""
 
 import os
+import tempfile
 import threading
 import zlib
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -14,22 +15,30 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from .errors import DamageError
+from .cache import DiskCache
+from .errors import DamageError, UsageError
 from .files import inside
-from .manifest import Manifest, read_manifest
+from .manifest import NAME as MANIFEST_NAME
+from .manifest import Manifest, parse_manifest, read_manifest
 from .schema import SAMPLE, Member
+from .store import Fetch, Folder, Remote, Store
+from .table import Packets
+
+SMALL_SAMPLES = 20_000
+"""Tables of so many samples are kept in memory: with packets they take about 7 kB each."""
 
 
 class ShardReader:
-    """Reads members of one tar by offset; safe to share between threads."""
+    """Reads members of one tar by offset; safe to share between threads.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            self._descriptor = os.open(path, os.O_RDONLY)
-        except OSError as error:
-            raise DamageError(f"{path} is listed in the dataset but cannot be opened: {error.strerror}") from error
-        self.bytes = os.fstat(self._descriptor).st_size
+    Args:
+        path: of the tar, for errors.
+        descriptor: of the open tar; closed by `close`.
+    """
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path, self._descriptor = path, descriptor
+        self.bytes = os.fstat(descriptor).st_size
 
     def read(self, key: str, member: Member) -> bytes:
         """The payload of a member.
@@ -42,7 +51,10 @@ class ShardReader:
             raise DamageError(f"{where} must end inside the tar of {self.bytes} bytes, but is {member.size} bytes long")
         data = os.pread(self._descriptor, member.size, member.offset)
         while len(data) < member.size:  # one pread returns at most 2 GiB
-            data += os.pread(self._descriptor, member.size - len(data), member.offset + len(data))
+            piece = os.pread(self._descriptor, member.size - len(data), member.offset + len(data))
+            if not piece:
+                raise DamageError(f"{where} ends after {len(data)} of {member.size} bytes: the tar was cut meanwhile")
+            data += piece
         crc32 = zlib.crc32(data)
         if crc32 != member.crc32:
             raise DamageError(f"{where} must have crc32 {member.crc32:08x}, got {crc32:08x}")
@@ -62,13 +74,30 @@ class SampleRef:
 
 
 class Dataset:
-    """A committed dataset, opened for reading."""
+    """A committed dataset, opened for reading.
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
-        self.manifest: Manifest = read_manifest(folder)
+    Args:
+        folder: of the dataset; with `fetch` it may be a URL.
+        cache: for tables of a large dataset in a form that is read by rows, and for the files of a remote one.
+        fetch: reads URLs.
+
+    Raises:
+        UsageError: no dataset there, or a URL without `cache` and `fetch`.
+        DamageError: its manifest is damaged.
+    """
+
+    def __init__(self, folder: str | Path, *, cache: DiskCache | None = None, fetch: Fetch | None = None) -> None:
+        self.folder, self._cache = Path(folder), cache
+        self.store: Store = Folder(self.folder)
+        if "://" in str(folder):
+            if cache is None or fetch is None:
+                raise UsageError(f"a dataset behind a URL is read by way of a cache, got {folder}")
+            self.store = Remote(str(folder), cache, fetch)
+            self.manifest: Manifest = _fetched_manifest(str(folder).rstrip("/"), fetch)
+        else:
+            self.manifest = read_manifest(folder)
         self._tars: dict[int, ShardReader] = {}
-        self._packets: dict[int, pa.ChunkedArray] = {}
+        self._rows: dict[int, pa.Table] = {}
         self._lock = threading.Lock()
 
     @cached_property
@@ -96,24 +125,49 @@ class Dataset:
             first += size
         return live
 
-    def packets(self, ref: SampleRef) -> list[dict[str, Any]]:
-        """The packet table of one sample's video, in decode order."""
+    def rows(self, shard: int) -> pa.Table:
+        """The rows of one shard in tar order, to be read one by one; kept open.
+
+        A small dataset's tables stay in memory. Those of a large one are unpacked into the cache once, and only what is
+        touched of them takes memory.
+        """
         with self._lock:
-            if ref.shard not in self._packets:
-                self._packets[ref.shard] = self.shard_table(ref.shard, ["packets"]).column("packets")
-        packets: list[dict[str, Any]] = self._packets[ref.shard][ref.row].as_py()
-        return packets
+            table = self._rows.get(shard)
+        if table is None:
+            table = self.shard_table(shard) if self._cache is None or self._small else self._unpacked(shard)
+            with self._lock:
+                self._rows[shard] = table
+        return table
+
+    def packets(self, ref: SampleRef) -> Packets:
+        """The packet table of one sample's video."""
+        return Packets.of(self.rows(ref.shard).column("packets")[ref.row].values)
 
     def tar(self, shard: int) -> ShardReader:
         """The open tar of a shard."""
         with self._lock:
-            if shard not in self._tars:
-                self._tars[shard] = ShardReader(self.tar_path(shard))
-            return self._tars[shard]
+            tar = self._tars.get(shard)
+        if tar is None:
+            entry = self.manifest.shards[shard]
+            tar = ShardReader(self.tar_path(shard), self.store.open(entry.uri, entry.sha256))
+            with self._lock:
+                kept = self._tars.setdefault(shard, tar)
+            if kept is not tar:  # two threads asked at once
+                tar.close()
+                tar = kept
+        return tar
 
     def tar_path(self, shard: int) -> Path:
         """Where the tar of a shard lies."""
         return inside(self.folder, self.manifest.shards[shard].uri)
+
+    def let_go(self, shards: Container[int]) -> None:
+        """Close the tars and tables of shards that are not read any more; nobody may be reading them."""
+        with self._lock:
+            for shard in [shard for shard in self._tars if shard in shards]:
+                self._tars.pop(shard).close()
+            for shard in [shard for shard in self._rows if shard in shards]:
+                del self._rows[shard]
 
     def close(self) -> None:
         """Close every open tar."""
@@ -121,15 +175,47 @@ class Dataset:
             for tar in self._tars.values():
                 tar.close()
             self._tars.clear()
+            self._rows.clear()
 
     def shard_table(self, shard: int, columns: Sequence[str] | None = None) -> pa.Table:
         """Rows of one shard, in tar order."""
+        entry = self.manifest.shards[shard]
         path = self.tar_path(shard).with_suffix(".parquet")
-        try:
-            table = pq.read_table(path, columns=None if columns is None else list(columns))
-        except (OSError, pa.ArrowInvalid) as error:
-            raise DamageError(f"{path} cannot be read as the table of its shard: {error}") from error
+        uri = PurePosixPath(entry.uri).with_suffix(".parquet").as_posix()
+        with os.fdopen(self.store.open(uri, entry.parquet_sha256), "rb") as file:
+            try:
+                table = pq.read_table(file, columns=None if columns is None else list(columns))
+            except (OSError, pa.ArrowInvalid) as error:
+                raise DamageError(f"{path} cannot be read as the table of its shard: {error}") from error
         return table.replace_schema_metadata(None)
+
+    @cached_property
+    def _small(self) -> bool:
+        return sum(self.shard_sizes) <= SMALL_SAMPLES
+
+    def _unpacked(self, shard: int) -> pa.Table:
+        assert self._cache is not None
+
+        def make(path: Path) -> None:
+            table = self.shard_table(shard).combine_chunks()
+            with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+                writer.write_table(table)
+
+        descriptor = self._cache.open(f"{self.manifest.shards[shard].parquet_sha256}.arrow", make)
+        try:  # by its descriptor: the cache may have let it go again
+            return pa.ipc.open_file(pa.memory_map(f"/proc/self/fd/{descriptor}")).read_all()
+        except pa.ArrowInvalid as error:
+            where = f"{self._cache.folder}: the unpacked table of {self.tar_path(shard)}"
+            raise DamageError(f"{where} does not read: {error}") from error
+        finally:
+            os.close(descriptor)
+
+
+def _fetched_manifest(url: str, fetch: Fetch) -> Manifest:
+    with tempfile.TemporaryDirectory(prefix="reelmill-") as scratch:
+        path = Path(scratch) / MANIFEST_NAME
+        fetch(f"{url}/{MANIFEST_NAME}", path)
+        return parse_manifest(path.read_bytes(), f"{url}/{MANIFEST_NAME}")
 
 
 def members_of(value: Sequence[dict[str, Any]]) -> list[Member]:

@@ -1,12 +1,42 @@
 """Arrow tables of samples. Packet tables stay arrays all the way: a row per packet as Python objects costs most."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from .schema import PACKET, SAMPLE
+
+
+@dataclass(frozen=True, slots=True)
+class Packets:
+    """The packets of one video, in decode order; N of them, see `schema.PACKET`."""
+
+    offset: NDArray[np.int64]
+    size: NDArray[np.int64]
+    pts: NDArray[np.int64]
+    """0 where the packet shows no frame of its own."""
+    shown: NDArray[np.bool_]
+    keyframe: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, table: pa.StructArray) -> "Packets":
+        """From a packet table."""
+        offset, size, pts, keyframe = table.flatten()
+        shown = pts.is_valid().to_numpy(zero_copy_only=False)
+        return cls(
+            offset.to_numpy(),
+            size.to_numpy().astype(np.int64),
+            pts.fill_null(0).to_numpy(),
+            shown,
+            keyframe.to_numpy(zero_copy_only=False),
+        )
+
+    def __len__(self) -> int:
+        return len(self.offset)
 
 
 def packet_table(columns: Mapping[str, Sequence[Any]]) -> pa.StructArray:

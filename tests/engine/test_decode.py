@@ -1,12 +1,14 @@
 """Any frames, in any order, of any codec: the same pictures as decoding the whole video from its start."""
 
+from dataclasses import replace
+
 import av
 import numpy as np
 import pytest
 from reelmill.engine.decode import AugmentGraph, decode_frames
 from reelmill.engine.media.probe import probe
 from reelmill.engine.sampling import View
-from reelmill.shards.table import packet_table
+from reelmill.shards.table import Packets, packet_table
 
 FORMS = {
     "h264 long gop with b-frames": ("a.mp4", "libx264", {"g": "30", "bf": "3"}),
@@ -24,9 +26,8 @@ def pictures(path) -> np.ndarray:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
 
 
-def packets_of(path) -> list:
-    packets: list = packet_table(probe(str(path), "decode", table=True)["packets"]).to_pylist()
-    return packets
+def packets_of(path) -> Packets:
+    return Packets.of(packet_table(probe(str(path), "decode", table=True)["packets"]))
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -57,7 +58,7 @@ def test_rotated_frames_come_upright(media, tmp_path, rotation):
 def test_damage_is_an_error_not_a_wrong_picture(media, tmp_path):
     path = media.video(tmp_path / "a.mp4", frames=12)
     packets = packets_of(path)
-    lying = [packet | {"pts": packet["pts"] + 1} for packet in packets]
+    lying = replace(packets, pts=packets.pts + 1)
     with pytest.raises(ValueError, match=r"the decoder gave no frame at pts \d+"):
         decode_frames(path.read_bytes(), lying, np.array([3]), codec="h264", rotation=0)
     with pytest.raises(av.error.FFmpegError):
