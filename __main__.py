@@ -25,7 +25,13 @@ COMMANDS = {
     "compact": ("reelmill.engine.commands", "compact"),
     "plan": ("reelmill.engine.commands", "plan"),
     "verify": ("reelmill.engine.commands", "verify"),
-    "bank build": ("reelmill.engine.commands", "bank_build"),
+    "bank build": ("reelmill.engine.bank.commands", "bank_build"),
+    "bank add": ("reelmill.engine.bank.commands", "bank_add"),
+    "bank names": ("reelmill.engine.bank.names_command", "bank_names"),
+    "bank synonyms": ("reelmill.engine.bank.texts_commands", "bank_synonyms"),
+    "bank prompts": ("reelmill.engine.bank.texts_commands", "bank_prompts"),
+    "bank subtexts": ("reelmill.engine.bank.texts_commands", "bank_subtexts"),
+    "bank entities": ("reelmill.engine.bank.texts_commands", "bank_entities"),
     "train": ("reelmill.train.commands", "train"),
     "eval": ("reelmill.train.commands", "evaluate"),
     "bench kernels": ("reelmill.benchmarks.kernels", "bench_kernels"),
@@ -48,6 +54,9 @@ HELP = """usage: reelmill COMMAND [arguments]    (each command has its own --hel
   plan INPUT              what an ingest would write; a dry run
   verify DATASET          checks every byte of a dataset
   bank build RECORDS OUT  records of (action, text, source) into a description bank
+  bank add BANK RECORDS   more records into a bank
+  bank names LABELS...    what the name rules make of label lists; writes the table of merges
+  bank synonyms|prompts|subtexts|entities BANK   texts from files, the starter bank or a language model
   train CONFIG            trains a run from a TOML file; its fields are also flags
   eval RUN                evaluates a run under a protocol
   bench WHAT              kernels, ingest, memory, plan, chaos, dedup, load, bank; appends to benchmarks/results/

@@ -9,11 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from ..shards.errors import ReelmillError, UsageError
 from ..shards.files import COPY_BYTES, make_folder, storage_error
 from ..shards.ledger import REASONS, Reason
 from . import remote
 from .errors import MediaError
 from .sources import VIDEO_EXTENSIONS, InputRow, is_url
+
+MAX_FILE_BYTES = 1 << 40
+FILE_SECONDS = 3600.0
 
 
 def version_of(path: str, *, timeout_seconds: float = 60.0) -> str:
@@ -72,6 +76,22 @@ def local_copy(
         else:
             remote.download(remote.Wanted(row.path, row.byte_range, max_bytes, version), path, timeout_seconds)
         yield path
+
+
+def fetch_file(url: str, path: Path) -> None:
+    """Write a file of a dataset behind a URL to `path`.
+
+    Raises:
+        UsageError: there is none, or the package that reads such URLs is not installed.
+        ReelmillError: it could not be read.
+        StorageError: the disk refused.
+    """
+    try:
+        remote.download(remote.Wanted(url, None, MAX_FILE_BYTES, None), path, FILE_SECONDS)
+    except MediaError as error:
+        if error.reason == "missing":
+            raise UsageError(f"{url} must be a file of a dataset, but there is none: {error.detail}") from None
+        raise ReelmillError(f"{url} could not be read: {error.detail}") from error
 
 
 def _status(path: str) -> os.stat_result:

@@ -24,7 +24,7 @@ class DiskCache:
     readable after it went.
 
     Args:
-        folder: is made.
+        folder: is made when the first file is.
         limit_bytes: of all files together, > 0.
     """
 
@@ -32,7 +32,6 @@ class DiskCache:
         if limit_bytes <= 0:
             raise UsageError(f"the limit of the cache {folder} must be > 0 bytes, got {limit_bytes}")
         self.folder, self.limit_bytes = folder, limit_bytes
-        make_folder(folder)
 
     def open(self, name: str, make: Callable[[Path], object]) -> int:
         """A descriptor of the file called `name`, to be closed by the caller.
@@ -48,6 +47,7 @@ class DiskCache:
         if not _NAME.fullmatch(name):
             raise ValueError(f"name must match {_NAME.pattern}, got {name!r}")
         path = self.folder / name
+        make_folder(self.folder)
         while True:
             with suppress(FileNotFoundError):
                 descriptor = os.open(path, os.O_RDONLY)

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..shards.errors import UsageError
+from ..torchvision_ops import import_torchvision
 from .config import Device, ModelConfig, Precision
-from .torchvision_ops import import_torchvision
 
 OWN_MODELS = Path(__file__).with_name("models")
 CONTEXT_STEP = 8  # text lengths are rounded up to this, so that few shapes occur

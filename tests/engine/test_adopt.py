@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import webdataset as wds
+from reelmill.engine import LoaderConfig
 from reelmill.engine.adopt import adopt
-from reelmill.engine.config import AdoptConfig, IngestConfig, LoaderConfig
+from reelmill.engine.config import AdoptConfig, IngestConfig
 from reelmill.engine.ingest import ingest
-from reelmill.engine.loader import ClipLoader
+from reelmill.engine.loading.loader import ClipLoader
 from reelmill.shards.errors import UsageError
 from reelmill.shards.ledger import read_ledger
 from reelmill.shards.reader import Dataset

@@ -6,12 +6,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+from reelmill.engine import LoaderConfig
 from reelmill.engine import commit as commit_module
 from reelmill.engine.compact import compact
-from reelmill.engine.config import CompactConfig, IngestConfig, LoaderConfig, PlanConfig, RetryConfig
+from reelmill.engine.config import CompactConfig, IngestConfig, PlanConfig, RetryConfig
 from reelmill.engine.forecast import forecast
 from reelmill.engine.ingest import ingest, retry
-from reelmill.engine.loader import ClipLoader
+from reelmill.engine.loading.loader import ClipLoader
 from reelmill.shards.errors import UsageError
 from reelmill.shards.ledger import read_ledger
 from reelmill.shards.manifest import read_manifest, write_manifest

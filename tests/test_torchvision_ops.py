@@ -3,7 +3,7 @@
 import importlib
 
 import torch
-from reelmill.train.torchvision_ops import import_torchvision, is_missing_operator
+from reelmill.torchvision_ops import import_torchvision, is_missing_operator
 
 MISSING = RuntimeError("operator torchvision::nms does not exist")
 

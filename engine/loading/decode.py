@@ -13,12 +13,17 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 from nvidia.dali import Pipeline, fn, types
 
-from ..shards.table import Packets
-from .media.video import SAFE_OPTIONS
+from ...shards.table import Packets
+from ..media.video import SAFE_OPTIONS
 from .sampling import View
 
 MEMORY_OPTIONS = {key: value for key, value in SAFE_OPTIONS.items() if key != "protocol_whitelist"}  # bytes, no files
 FROM_THE_BEGINNING = -1
+
+
+def head_of(codec: str, packets: Packets) -> str:
+    """The decoder that a video takes: "jpeg" where every picture stands alone in the file, else "pyav"."""
+    return "jpeg" if codec == "mjpeg" and bool((packets.offset >= 0).all()) else "pyav"
 
 
 def decode_frames(
@@ -46,7 +51,7 @@ def decode_frames(
     places = places[np.argsort(packets.pts[places], kind="stable")][indices]
     wanted = list(zip(packets.pts[places].tolist(), places.tolist(), strict=True))
     found: dict[int, NDArray[np.uint8]] = {}
-    if codec == "mjpeg" and (packets.offset[places] >= 0).all():
+    if head_of(codec, packets) == "jpeg":
         frames = _decode_intra(data, packets, wanted)
     else:
         frames = _decode_seeking(data, packets, wanted)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..shards.order import uniforms
+from ...shards.order import uniforms
 from .config import LoaderConfig
 
 ASPECT_RANGE = (3 / 4, 4 / 3)

@@ -5,9 +5,9 @@ from dataclasses import replace
 import av
 import numpy as np
 import pytest
-from reelmill.engine.decode import AugmentGraph, decode_frames
+from reelmill.engine.loading.decode import AugmentGraph, decode_frames
+from reelmill.engine.loading.sampling import View
 from reelmill.engine.media.probe import probe
-from reelmill.engine.sampling import View
 from reelmill.shards.table import Packets, packet_table
 
 FORMS = {

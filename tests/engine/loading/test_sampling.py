@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reelmill.engine.config import LoaderConfig
-from reelmill.engine.sampling import make_views, segment_frames
+from reelmill.engine import LoaderConfig
+from reelmill.engine.loading.sampling import make_views, segment_frames
 
 TRAIN = LoaderConfig(global_batch=1, frames=4, size=32, seed=1)
 

@@ -2,11 +2,14 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from reelmill.engine import Batch, ClipLoader, LoaderConfig
+from reelmill.engine.config import IngestConfig
+from reelmill.engine.ingest import ingest
 from reelmill.shards.errors import ReelmillError, UsageError
 from reelmill.shards.reader import Dataset, members_of
 
@@ -125,14 +128,28 @@ def test_one_bad_sample_costs_one_slot_and_is_quarantined(small_dataset, tmp_pat
     assert torch.equal(found[0].clips_BVTCHW[1], good[0].clips_BVTCHW[0])  # the neighbour's pixels
     assert torch.equal(found[0].labels_B, good[0].labels_B)
     (line,) = [json.loads(line) for line in quarantine.read_text().splitlines()]
-    assert (line["key"], line["shard"]) == (bad, "000000.tar")
+    assert (line["key"], line["shard"], line["dataset"]) == (bad, "shards/000000.tar", str(folder))
+    assert line["offset"] == members_of(Dataset(folder).table(["members"]).to_pylist()[1]["members"])[0].offset
     assert "must have crc32" in line["error"]
 
 
-def test_a_batch_without_a_good_sample_stops_the_run(small_dataset, tmp_path):
+def test_a_batch_without_a_good_sample_is_black_and_not_valid(small_dataset, tmp_path):
     folder, keys = corrupt(small_dataset, tmp_path / "copy", [0, 1, 2, 3])
-    with pytest.raises(ReelmillError, match=f"no sample of a whole batch decodes; the first is {keys[0]}"):
-        list(ClipLoader(folder, EVAL))
+    first, *rest = ClipLoader(folder, EVAL)
+    assert (first.keys, first.valid_B.any().item()) == (keys, False)
+    darkest = (0 - torch.tensor(EVAL.mean)) / torch.tensor(EVAL.std)
+    assert torch.allclose(first.clips_BVTCHW, darkest.view(3, 1, 1).expand_as(first.clips_BVTCHW), atol=1e-5)
+    assert same(rest, list(ClipLoader(small_dataset, EVAL))[1:])
+
+
+def test_too_many_bad_samples_stop_the_run(small_dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr("reelmill.engine.loading.quarantine.LEAST_SAMPLES", 10)
+    folder, keys = corrupt(small_dataset, tmp_path / "copy", [0, 1])
+    config = LoaderConfig(global_batch=4, frames=4, size=32, training=False, max_bad_fraction=0.1, threads=1)
+    told = rf"max_bad_fraction 0.1 of the samples may be bad, but 2 of \d+ did not decode; the last is {keys[1]} in "
+    with pytest.raises(ReelmillError, match=told + r".*/shards/000000.tar: .* must have crc32"):
+        list(ClipLoader(folder, config))
+    assert len(list(ClipLoader(folder, replace(config, max_bad_fraction=0.2)))) == 4
 
 
 def test_a_loader_that_is_left_early_ends_its_thread(small_dataset):
@@ -167,5 +184,102 @@ def test_a_state_of_something_else_is_refused(small_dataset):
     loader = ClipLoader(small_dataset, TRAIN)
     with pytest.raises(UsageError, match="loader state must have seed 5 to go on here, got 6"):
         loader.load_state_dict(loader.state_dict() | {"seed": 6})
-    with pytest.raises(UsageError, match=r"loader state must have dataset '.*' to go on here, got None"):
+    with pytest.raises(UsageError, match=r"loader state must have samples '.*' to go on here, got None"):
         loader.load_state_dict({"seed": 5, "window_shards": None, "global_batch": 4})
+    chosen = ClipLoader(small_dataset, replace(TRAIN, classes=("jump", "run")))
+    with pytest.raises(UsageError, match=r"loader state must have samples '.*' to go on here, got '.*'"):
+        loader.load_state_dict(chosen.state_dict())
+    for name, value in (("position", 3), ("position", -4), ("position", None), ("epoch", -1), ("epoch", True)):
+        told = r"must have an epoch >= 0 and a position that is a multiple of 4, got "
+        with pytest.raises(UsageError, match=told):
+            loader.load_state_dict(loader.state_dict() | {name: value})
+    with pytest.raises(UsageError, match="loader state must be what state_dict gave, got list"):
+        loader.load_state_dict([])  # type: ignore[arg-type]
+
+
+def test_a_resume_reads_nothing_that_was_consumed(small_dataset):
+    whole = ClipLoader(small_dataset, TRAIN)
+    batches = list(whole)
+    total = whole.meter.read()
+    assert (total.samples, total.bad, total.batches, total.decoded) == (12, 0, 3, {"jpeg": 12})
+    first = ClipLoader(small_dataset, TRAIN)
+    next(iter(first))
+    second = ClipLoader(small_dataset, TRAIN)
+    second.load_state_dict(first.state_dict())
+    assert same(list(second), batches[1:])
+    sizes = {row["key"]: members_of(row["members"])[0].size for row in table(small_dataset)}
+    consumed = sum(sizes[key] for key in batches[0].keys)
+    assert second.meter.read().payload_bytes == total.payload_bytes - consumed
+    assert second.meter.read().samples == 8
+
+
+def table(dataset: Path) -> list[dict]:
+    rows: list[dict] = Dataset(dataset).table(["key", "members", "labels"]).to_pylist()
+    return rows
+
+
+@pytest.fixture(scope="module")
+def other_dataset(media, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("other")
+    for number in range(6):
+        media.video(folder / f"videos/{'run' if number % 2 else 'fly'}/{number}.mp4", frames=8 + number, tint=40)
+    ingest(IngestConfig(input=folder / "videos", out=folder / "dataset", dedup="none"))
+    return Path(folder) / "dataset"
+
+
+def test_datasets_are_mixed_by_weight_and_any_world_size_goes_on(small_dataset, other_dataset):
+    both, config = [small_dataset, other_dataset], replace(TRAIN, weights=(1.0, 3.0))
+    loader = ClipLoader(both, config)
+    assert loader.classes == ("fly", "jump", "run", "sit down")
+    assert loader.samples == 21
+    batches = [batch for _ in range(4) for batch in loader]
+    others = {row["key"]: row["labels"][0] for row in table(other_dataset)}
+    keys = [key for batch in batches for key in batch.keys]
+    assert 0.6 < sum(key in others for key in keys) / len(keys) < 0.9
+    assert all(
+        loader.classes[label] == others.get(key, loader.classes[label])
+        for batch in batches
+        for key, label in zip(batch.keys, batch.labels_B.tolist(), strict=True)
+    )
+    ranks = [ClipLoader(both, config, rank=rank, world_size=4) for rank in range(4)]
+    for rank in ranks:
+        rank.load_state_dict(loader.state_dict() | {"epoch": 1, "position": 8})
+    steps = [next(iter(rank)) for rank in ranks]
+    assert [step.keys[0] for step in steps] == batches[5 + 2].keys
+    assert torch.equal(torch.cat([step.clips_BVTCHW for step in steps]), batches[5 + 2].clips_BVTCHW)
+
+
+def test_evaluation_goes_through_every_dataset_once(small_dataset, other_dataset):
+    batches = list(ClipLoader([small_dataset, other_dataset], EVAL))
+    valid = [key for batch in batches for key, ok in zip(batch.keys, batch.valid_B.tolist(), strict=True) if ok]
+    assert valid == [row["key"] for dataset in (small_dataset, other_dataset) for row in table(dataset)]
+
+
+def test_every_label_of_a_sample_is_a_target(media, tmp_path):
+    labels = [["a", "b"], ["b"], ["c", "a"], []]
+    lines = []
+    for number, its in enumerate(labels):
+        media.video(tmp_path / f"{number}.mp4", frames=6, tint=20 * number)
+        lines.append(json.dumps({"path": f"{number}.mp4", "label": its}))
+    (tmp_path / "list.jsonl").write_text("\n".join(lines))
+    ingest(IngestConfig(input=tmp_path / "list.jsonl", out=tmp_path / "out", dedup="none"))
+    config = LoaderConfig(global_batch=4, frames=2, size=16, training=False, multi_label=True, classes=("c", "b"))
+    (batch,) = ClipLoader(tmp_path / "out", replace(config, classes=None))
+    assert batch.targets_BC is not None
+    assert batch.targets_BC.tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 1], [0, 0, 0]]
+    assert batch.labels_B.tolist() == [0, 1, 2, -1]
+    (batch,) = ClipLoader(tmp_path / "out", config)
+    assert batch.targets_BC is not None
+    assert batch.valid_B.tolist() == [True, True, True, False]
+    assert batch.targets_BC[:3].tolist() == [[0, 1], [0, 1], [1, 0]]
+
+
+def test_wrong_mixtures_are_told(small_dataset, other_dataset):
+    with pytest.raises(UsageError, match=r"weights must be 1 numbers > 0, one for each source, got \[1.0, 1.0\]"):
+        ClipLoader(small_dataset, replace(TRAIN, weights=(1.0, 1.0)))
+    with pytest.raises(UsageError, match=r"weights mix datasets in training; .* got \(1.0,\)"):
+        replace(EVAL, weights=(1.0,))
+    with pytest.raises(UsageError, match="a loader needs at least one dataset, got none"):
+        ClipLoader([], TRAIN)
+    with pytest.raises(UsageError, match=r"other.*/dataset must hold at least 1 samples of any split and 1 classes"):
+        ClipLoader([small_dataset, other_dataset], replace(TRAIN, classes=("jump",), weights=(1.0, 1.0)))

@@ -1,0 +1,79 @@
+"""The options of a loader."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...shards.errors import UsageError
+from ..clip_config import check
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoaderConfig:
+    """How datasets become batches of clips."""
+
+    global_batch: int
+    """Videos per step over all ranks, > 0, a multiple of the world size."""
+    frames: int = 8
+    """Frames per view, > 0."""
+    size: int = 224
+    """Height and width of a frame, pixels, > 0."""
+    seed: int = 0
+    """Names the order, the frames and the crops; any int."""
+    training: bool = True
+    """True: shuffled, random frames and crops, tail dropped. False: in dataset order, centred, tail padded with
+    `valid_B` False."""
+    clips: int = 1
+    """Evaluation: temporal views per video; view k of n samples every segment at offset (k + .5) / n."""
+    crops: int = 1
+    """Evaluation: spatial views per clip, 1 (centre, 224/256 of the short side) or 3 (squares along the long side)."""
+    weights: tuple[float, ...] | None = None
+    """Training from several datasets: the share of each, > 0; None takes each as often as it has samples."""
+    split: str | None = None
+    """Keep only samples of this split."""
+    classes: tuple[str, ...] | None = None
+    """Keep only samples with one of these labels; a label's index is its place here (default: the class map)."""
+    multi_label: bool = False
+    """Whether batches carry `targets_BC`, every label of a sample, beside the first one's index."""
+    min_crop_area: float = 0.5
+    """Training: smallest area of a random crop, as a share of the frame, in (0, 1]."""
+    flip: float = 0.5
+    """Training: chance of a left-right flip, in [0, 1]; 0 where left and right carry meaning."""
+    mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
+    """Subtracted per channel, in [0, 1]; CLIP's by default."""
+    std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
+    """Divides per channel, in [0, 1]; CLIP's by default."""
+    threads: int = 2
+    """Decoding threads of this rank, > 0."""
+    prefetch: int = 2
+    """Batches made ahead, > 0."""
+    window_shards: int | None = None
+    """Shards that are shuffled together; None shuffles all of them together. Needed where a dataset is behind a URL:
+    the shards of two windows lie in the cache at a time."""
+    cache: Path | None = None
+    """Folder for the shards of remote datasets, and for the tables of large ones; ~/.cache/reelmill by default."""
+    cache_gb: float = 100.0
+    """What that folder may hold, GB, > 0; every process of the machine that names the folder shares it."""
+    quarantine: Path | None = None
+    """File to which a line is appended for every sample that did not decode."""
+    max_bad_fraction: float = 0.1
+    """Once more than this share of the samples that this rank has read did not decode, the loader stops; in [0, 1]. It
+    is a share of at least a thousand samples, so that the first bad ones do not count for much."""
+
+    def __post_init__(self) -> None:
+        for name in ("global_batch", "frames", "size", "clips", "threads", "prefetch", "cache_gb"):
+            check(name, getattr(self, name) > 0, "> 0", getattr(self, name))
+        check("crops", self.crops in (1, 3), "1 or 3", self.crops)
+        check("views", not self.training or self.clips * self.crops == 1, "1 in training", self.clips * self.crops)
+        check("min_crop_area", 0 < self.min_crop_area <= 1, "in (0, 1]", self.min_crop_area)
+        check("flip", 0 <= self.flip <= 1, "in [0, 1]", self.flip)
+        check("max_bad_fraction", 0 <= self.max_bad_fraction <= 1, "in [0, 1]", self.max_bad_fraction)
+        check("window_shards", self.window_shards is None or self.window_shards > 0, "> 0", self.window_shards)
+        if self.weights is not None and not self.training:
+            raise UsageError(f"weights mix datasets in training; evaluation reads each sample once, got {self.weights}")
+
+    @property
+    def cache_folder(self) -> Path:
+        """Where the cache lies on this machine."""
+        root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+        return self.cache or Path(root).expanduser() / "reelmill"
