@@ -17,7 +17,8 @@ from . import console
 from .benchmarks.toyverbs.corpus import write_corpus
 from .engine import ClipLoader, LoaderConfig
 from .engine.bank.build import build_bank
-from .engine.config import BankBuildConfig, IngestConfig
+from .engine.bank.config import BankBuildConfig
+from .engine.config import IngestConfig
 from .engine.ingest import ingest
 from .shards.errors import UsageError
 from .shards.files import make_folder, write_atomic
@@ -95,7 +96,9 @@ def demo(config: DemoConfig) -> int:
         corpus = write_corpus(out / "corpus", videos=config.videos, seed=config.seed, progress=shown.update)
         tell(f"{corpus.videos} H.264 videos, a copy and a damaged one")
     with _stage(stages, "bank build", out / "bank") as tell:
-        bank = build_bank(BankBuildConfig(records=corpus.descriptions, labels=corpus.labels, out=out / "bank"))
+        # of texts made of a few templates those that differ in one word (left, right) are not the same
+        texts = BankBuildConfig(records=corpus.descriptions, labels=(corpus.labels,), out=out / "bank", dedup="exact")
+        bank = build_bank(texts)
         tell(f"{bank.descriptions} descriptions of {bank.actions} actions")
     with _stage(stages, "ingest --bank", out / "dataset") as tell:
         made = ingest(

@@ -11,12 +11,10 @@ from ..shards.manifest import read_manifest
 from ..shards.reader import Dataset, SampleRef, members_of
 from ..shards.verify import verify as find_faults
 from .adopt import adopt as run_adopt
-from .bank.build import build_bank
 from .cluster import Effort
 from .compact import compact as run_compact
 from .config import (
     AdoptConfig,
-    BankBuildConfig,
     CompactConfig,
     DoctorConfig,
     IngestConfig,
@@ -24,13 +22,13 @@ from .config import (
     RetryConfig,
     VerifyConfig,
 )
-from .decode import decode_frames
 from .doctor import examine
 from .forecast import forecast as forecast_of
 from .ingest import Done
 from .ingest import ingest as run_ingest
 from .ingest import retry as run_retry
-from .sampling import segment_frames
+from .loading.decode import decode_frames
+from .loading.frames import segment_frames
 
 COST_CLIPS = 16
 COST_FRAMES = 8
@@ -158,17 +156,6 @@ def verify(config: VerifyConfig) -> int:
     if faults:
         raise ReelmillError(f"{config.dataset} has {len(faults)} faults")
     console.table("whole", [("samples", str(totals["samples"])), ("bytes", console.human_bytes(totals["bytes"]))])
-    return 0
-
-
-def bank_build(config: BankBuildConfig) -> int:
-    """`reelmill bank build RECORDS OUT`."""
-    totals = build_bank(config)
-    rows = [("actions", str(totals.actions)), ("descriptions", str(totals.descriptions))]
-    rows += [("repeated texts", str(totals.repeated)), ("bank", str(config.out))]
-    if totals.rejected:
-        rows.append(("set aside", f"{totals.rejected} in {config.out / 'rejected.jsonl'} (each with its reason)"))
-    console.table("bank built", rows)
     return 0
 
 

@@ -40,7 +40,7 @@ def compact(config: CompactConfig) -> Manifest:
     with work.lock():
         finish(folder)
         manifest = read_manifest(folder)
-        if len(manifest.generations) == 1 and not manifest.generations[0].tombstones:
+        if len(manifest.generations) <= 1 and not any(each.tombstones for each in manifest.generations):
             return manifest
         work.clear()
         work.open()

@@ -135,7 +135,10 @@ def _check_out(config: IngestConfig) -> None:
     if out.exists() and not out.is_dir():
         raise UsageError(f"out must be a folder, but {out} is a file")
     if (out / MANIFEST_NAME).is_file():
-        made_with = read_manifest(out).generations[-1].config
+        generations = read_manifest(out).generations
+        if not generations:
+            raise UsageError(f"out must be a new or empty folder or a dataset of videos, but {out} holds a bank alone")
+        made_with = generations[-1].config
         for name, value in config.form().items():
             if made_with.get(name) != value:
                 was = made_with.get(name)

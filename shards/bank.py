@@ -1,18 +1,9 @@
-"""A description bank on disk: actions with row ranges into memory-mapped descriptions, as Parquet or as dataset tars.
-
-A Parquet bank is a folder:
-    bank.json                     version, rules, totals, hashes of the files below
-    actions.parquet               one row per action, with the rows of its descriptions (first_row, descriptions)
-    descriptions/000000.parquet   sorted by action, then text
-    descriptions/000000.arrow     the same texts as uncompressed Arrow IPC, memory-mapped for draws
-A dataset carries its bank as tars instead (`bank/000000.tar`): one sample per action, its block of texts as json.
+"""A description bank opened for reading: actions, and their texts read one by one where they lie, in its own files
+(`bank_files` says what they are) or in the tars in which a dataset carries it (`bank_tars`).
 """
 
 import difflib
-import hashlib
-import json
-import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,36 +12,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from .bank_draw import draw_texts
+from .bank_files import ACTIONS, NAME, TEXTS, BankRecord, check_files, read_record
+from .bank_rows import FileTexts, TextFiles
+from .bank_tars import open_blocks
 from .errors import DamageError, UsageError
+from .files import inside
 from .manifest import NAME as MANIFEST_NAME
 from .manifest import read_manifest
-from .order import permutation
-
-NAME = "bank.json"
-VERSION = 1
-BLOCK_LIMIT_BYTES = 256 << 20  # one action's block of texts in a tar
-
-ACTIONS = pa.schema(
-    [
-        ("action_id", pa.int64()),
-        ("name", pa.string()),
-        ("canonical", pa.string()),
-        ("aliases", pa.list_(pa.string())),
-        ("origins", pa.list_(pa.string())),
-        ("first_row", pa.int64()),  # of its descriptions
-        ("descriptions", pa.int64()),
-    ]
-)
-DESCRIPTIONS = pa.schema(
-    [
-        ("action_id", pa.int64()),
-        ("text", pa.string()),
-        ("source", pa.string()),
-        ("sentences", pa.int32()),
-        ("relevance", pa.float32()),  # null until selected by relevance
-        ("hash", pa.string()),  # blake2b of the text
-    ]
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,21 +48,23 @@ class Bank:
     def open(cls, path: str | Path) -> "Bank":
         """Open a Parquet bank folder, or the bank that a dataset carries as tars.
 
+        Of a Parquet bank the record, the actions and the sizes of all files are checked now, a text's place when it is
+        read; `verify_bank` checks every byte.
+
         Raises:
             UsageError: the folder is neither.
             DamageError: a file of it does not read.
         """
         folder = Path(path)
         if (folder / NAME).is_file():
-            return cls(*_read_parquet(folder), str(folder))
+            return cls(*_read_current(folder), str(folder))
         if not (folder / MANIFEST_NAME).is_file():
             raise UsageError(f"{folder} must be a bank (a folder with {NAME}) or a dataset that carries one")
         manifest = read_manifest(folder)
         if not manifest.bank:
             raise UsageError(f"{folder} must carry a bank (made by `ingest --bank`), but this dataset has none")
-        blocks = [block for shard in manifest.bank for block in read_blocks(folder / shard.uri)]
-        actions = [_action(block | {"descriptions": len(block["texts"])}) for block in blocks]
-        return cls(actions, {block["action_id"]: block["texts"] for block in blocks}, str(folder))
+        rows, texts = open_blocks([inside(folder, shard.uri) for shard in manifest.bank])
+        return cls([_action(row) for row in rows], texts, str(folder))
 
     @cached_property
     def _by_name(self) -> dict[str, Action]:
@@ -123,39 +94,73 @@ class Bank:
 
     def draw(self, action_id: int, k: int, *, seed: int) -> list[str]:
         """`k` different texts of an action in a seeded order; all of them where there are fewer."""
-        texts = self._texts[action_id]
-        return [texts[int(i)] for i in permutation(len(texts), "draw", seed, action_id)[:k]]
+        return draw_texts(self._texts[action_id], k, seed=seed, action_id=action_id)
 
 
-class _MappedTexts(Sequence[str]):
-    """One action's rows of the memory-mapped text column; a draw touches only the rows it takes."""
+def _read_current(folder: Path) -> tuple[list[Action], dict[int, Sequence[str]]]:
+    """The folder as `bank.json` has it; files that `bank add` takes away under the reader's hands are no damage."""
+    record = read_record(folder)
+    while True:
+        try:
+            return _read_folder(folder, record)
+        except DamageError:
+            earlier, record = record, read_record(folder)
+            if record.generation == earlier.generation:
+                raise
 
-    def __init__(self, column: pa.ChunkedArray) -> None:
-        self._column = column
 
-    def __len__(self) -> int:
-        return len(self._column)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._column[index].as_py()
-
-
-def _read_parquet(folder: Path) -> tuple[list[Action], dict[int, Sequence[str]]]:
-    try:
-        record = json.loads((folder / NAME).read_bytes())
-        if record["version"] != VERSION:
-            raise UsageError(f"{folder / NAME} must be of bank version {VERSION}, got {record['version']!r}")
-        rows = pq.read_table(folder / "actions.parquet", schema=ACTIONS).to_pylist()
-        column = pa.ipc.open_file(pa.memory_map(str(folder / "descriptions" / "000000.arrow"))).read_all().column(0)
-    except (OSError, KeyError, TypeError, json.JSONDecodeError, pa.ArrowInvalid) as error:
-        raise DamageError(f"bank {folder} does not read: {error}") from error
-    end = max((row["first_row"] + row["descriptions"] for row in rows), default=0)
-    if end != len(column):
-        raise DamageError(f"bank {folder}: actions.parquet covers {end} descriptions, the texts are {len(column)}")
+def _read_folder(folder: Path, record: BankRecord) -> tuple[list[Action], dict[int, Sequence[str]]]:
+    check_files(folder, record, record.files, content=False)
+    check_files(folder, record, [record.actions], content=True)
+    rows = read_actions(folder, record)
+    files = _map_texts(folder, record)
     texts: dict[int, Sequence[str]] = {
-        row["action_id"]: _MappedTexts(column.slice(row["first_row"], row["descriptions"])) for row in rows
+        row["action_id"]: FileTexts(files, row["first_row"], row["descriptions"]) for row in rows
     }
     return [_action(row) for row in rows], texts
+
+
+def read_actions(folder: Path, record: BankRecord) -> list[dict[str, Any]]:
+    """The rows of the table of actions (`bank_files.ACTIONS`).
+
+    Raises:
+        DamageError: it does not read, or its rows do not follow each other through the descriptions.
+    """
+    try:
+        rows: list[dict[str, Any]] = pq.read_table(folder / record.actions, schema=ACTIONS).to_pylist()
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+        raise DamageError(f"bank {folder} does not read: {record.actions}: {error}") from error
+    end = 0
+    for row in rows:
+        if None in row.values() or row["first_row"] != end or row["descriptions"] < 0:
+            raise DamageError(f"bank {folder}: action {row['canonical']!r} must begin at row {end}, got {row!r:.300}")
+        end += row["descriptions"]
+    if end != sum(part.rows for part in record.parts):
+        held = sum(part.rows for part in record.parts)
+        raise DamageError(f"bank {folder}: {record.actions} covers {end} descriptions, the parts hold {held}")
+    return rows
+
+
+def _map_texts(folder: Path, record: BankRecord) -> TextFiles:
+    """The texts of all parts."""
+    files = TextFiles()
+    for part in record.parts:
+        rows = files.open(folder / part.texts).add(TEXTS, f"bank {folder}", part.texts)
+        if rows != part.rows:
+            raise DamageError(f"bank {folder}: {part.texts} must have {part.rows} rows, got {rows}")
+    return files
+
+
+def verify_bank(folder: Path) -> BankRecord:
+    """Check every byte of a Parquet bank against `bank.json`, and return that.
+
+    Raises:
+        UsageError: another version.
+        DamageError: a file is missing or different.
+    """
+    record = read_record(folder)
+    check_files(folder, record, record.files, content=True)
+    return record
 
 
 def _action(row: dict[str, Any]) -> Action:
@@ -167,39 +172,3 @@ def _action(row: dict[str, Any]) -> Action:
         tuple(row["origins"]),
         row["descriptions"],
     )
-
-
-def read_blocks(tar: Path) -> Iterator[dict[str, Any]]:
-    """The action blocks of one bank tar.
-
-    Raises:
-        DamageError: not a tar of bank blocks, or a block over 256 MiB.
-    """
-    try:
-        with tarfile.open(tar, "r:") as archive:
-            for info in archive:
-                file = archive.extractfile(info)
-                if file is None or not info.name.endswith(".json") or info.size > BLOCK_LIMIT_BYTES:
-                    raise DamageError(f"{tar}: {info.name} must be a json file of at most {BLOCK_LIMIT_BYTES} bytes")
-                yield json.loads(file.read())
-    except (tarfile.TarError, OSError, json.JSONDecodeError) as error:
-        raise DamageError(f"{tar} is not a bank tar: {error}") from error
-
-
-def block_bytes(action: Action, texts: Sequence[str], sources: Sequence[str]) -> bytes:
-    """One action as the json member of a bank tar."""
-    record = {
-        "action_id": action.action_id,
-        "name": action.name,
-        "canonical": action.canonical,
-        "aliases": action.aliases,
-        "origins": action.origins,
-        "texts": list(texts),
-        "sources": list(sources),
-    }
-    return json.dumps(record, sort_keys=True, ensure_ascii=False).encode()
-
-
-def text_hash(text: str) -> str:
-    """Sixteen hex digits that name a text."""
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

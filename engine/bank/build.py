@@ -1,158 +1,152 @@
-"""Records of (action, text, source) and a label list → a Parquet bank."""
+"""Records of (action, text, source) and label lists → a description bank.
 
-import json
-import re
-import unicodedata
-from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+Two stages of tasks: reading cleans the texts of a stretch of the records and writes them down by part (a range of
+action ids); merging takes the rows of one part, drops duplicates and writes them sorted. Killed at any point, the job
+goes on from there when it is run again. Which bytes come out depends on records and options alone.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from ... import console
-from ...shards.bank import ACTIONS, DESCRIPTIONS, NAME, VERSION, text_hash
+from ...shards.bank_files import DESCRIPTIONS_FOLDER, NAME, BankRecord, read_record
 from ...shards.errors import UsageError
-from ...shards.files import atomic_file, make_folder, sha256_of, write_atomic
-from ...shards.schema import action_id
-from ..config import BankBuildConfig
-from ..sources import read_records
-from .actions import canonical_name
+from ..sources.folder import printable
+from ..work import NAME as WORK_NAME
+from .catalogue import Catalogue
+from .clean import check_languages
+from .committing import commit, sweep
+from .config import BankBuildConfig, clean_options, dedup_options
+from .inputs import InputFile, list_files
+from .labels import read_labels
+from .merges import Names, read_overrides
+from .stages import Gathered, canonical_names, gather_all, merge_all, runner
+from .work import MB, BankWork, Plan
 
-RULES = "safe"
-_SENTENCE_END = re.compile(r"[.!?](?=\s|$)")
-
-
-@dataclass(slots=True)
-class _Entry:
-    """One canonical action while the bank is built."""
-
-    name: str
-    aliases: set[str] = field(default_factory=set)
-    origins: set[str] = field(default_factory=set)
-    texts: dict[str, str] = field(default_factory=dict)
-    """Text → source; the first source of a repeated text stays."""
+Labels = Sequence[tuple[str, str]]
+"""(name, file) of every label."""
 
 
 @dataclass(frozen=True, slots=True)
 class BankTotals:
-    """What a build took and made."""
+    """What a job read, and what the bank holds after it."""
 
+    records: int
     actions: int
     descriptions: int
-    repeated: int
-    rejected: int
+    duplicate: int
+    filtered: int
+    failed: int
+
+    @classmethod
+    def of(cls, record: BankRecord) -> "BankTotals":
+        """As `bank.json` has them."""
+        return cls(**record.totals)
 
 
 def build_bank(config: BankBuildConfig) -> BankTotals:
     """Build a bank.
 
     Raises:
-        UsageError: the records or labels do not read, a row lacks its action or text, or `out` holds something.
-        StorageError: the disk refused.
+        UsageError: the records, labels or overrides do not read, or `out` holds something; nothing was done.
+        StorageError: the disk refused, or a file of the records changed meanwhile.
     """
-    out = config.out
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"out must be a new or empty folder, but {out} holds something")
-    entries = _labels(config.labels) if config.labels is not None else {}
-    rejected: list[dict[str, Any]] = []
-    repeated = 0
-    with console.progress(None, "bank", "records") as shown:
-        for action, text, source in _records(config.records):
-            shown.update()
-            if not text:
-                rejected.append({"action": action, "text": text, "source": source, "reason": "empty"})
-                continue
-            canonical = canonical_name(action)
-            if config.labels is not None and canonical not in entries:
-                rejected.append({"action": action, "text": text, "source": source, "reason": "unknown_label"})
-                continue
-            entry = entries.setdefault(canonical, _Entry(action))
-            entry.aliases.add(action)
-            entry.origins.add(source)
-            repeated += text in entry.texts
-            entry.texts.setdefault(text, source)
-    if not entries:
-        raise UsageError(f"records {config.records} must hold at least one row with an action, got none")
-    make_folder(out / "descriptions")
-    descriptions = _write(out, entries)
-    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rejected)
-    if rejected:
-        write_atomic(out / "rejected.jsonl", lines.encode())
-    totals = BankTotals(len(entries), descriptions, repeated, len(rejected))
-    files = ["actions.parquet", "descriptions/000000.parquet", "descriptions/000000.arrow"]
-    record = {
-        "version": VERSION,
-        "rules": RULES,
-        "actions": totals.actions,
-        "descriptions": totals.descriptions,
-        "rejected": totals.rejected,
-        "sha256": {name: sha256_of(out / name) for name in files},
-    }
-    write_atomic(out / NAME, (json.dumps(record, sort_keys=True, indent=1) + "\n").encode())
-    return totals
+    _check_out(config.out)
+    check_languages(config)
+    labels = _labels(config.labels)
+    files = list_files(config.records, config.columns(), config.max_record_bytes)
+    plan = _plan(config, labels, files)
+    work = BankWork(config.out)
+    with work.lock():
+        _check_out(config.out)
+        if (config.out / NAME).is_file():
+            record = _finished(work, plan)
+        else:
+            if not work.open(plan, resume=config.resume):
+                sweep(config.out, None)
+            with runner(config, files) as run:
+                found = gather_all(work, plan, run)
+                catalogue = _catalogue(plan, labels, found)
+                _check_found(work, config.records, found, catalogue)
+                canonical = canonical_names(catalogue.canonicals)
+                merged = merge_all(work, plan, found, run, [], canonical)
+                for note in merged.values():
+                    for number, count in note["actions"]:
+                        catalogue.count(canonical[number], count)
+                record = commit(work, plan, run, found, merged, catalogue, None)
+        work.clear()
+    return BankTotals.of(record)
 
 
-def _labels(path: Path) -> dict[str, _Entry]:
-    try:
-        names = [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"labels {path} must be a text file with one action name per line: {error}") from error
-    if not names:
-        raise UsageError(f"labels {path} must name at least one action, got an empty file")
-    entries: dict[str, _Entry] = {}
-    for name in names:
-        entry = entries.setdefault(canonical_name(name), _Entry(name))
-        entry.aliases.add(name)
-        entry.origins.add(path.name)
-    return entries
+def _check_out(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"out must be a folder, but {out} is a file")
+    if not out.is_dir() or not any(out.iterdir()):
+        return
+    unfinished = (out / WORK_NAME).is_dir()
+    if (out / NAME).is_file() and not unfinished:
+        raise UsageError(f"out must be a new or empty folder, but {out} holds a bank; `bank add` adds to one")
+    ours = {WORK_NAME, NAME, DESCRIPTIONS_FOLDER, "actions.parquet", "merges.csv", "ledger.parquet"}
+    strangers = sorted(path.name for path in out.iterdir() if path.name not in ours and not path.name.endswith(".part"))
+    if strangers or not unfinished:
+        raise UsageError(f"out must be a new or empty folder, but {out} holds {strangers or 'something'}")
 
 
-def _records(path: Path) -> Iterator[tuple[str, str, str]]:
-    if not path.is_file():
-        raise UsageError(f"records {path} must be a csv, tsv, jsonl or parquet file, but there is none")
-    for number, record in enumerate(read_records(path), 1):
-        action, text = record.get("action"), record.get("text")
-        if not isinstance(action, str) or not action.strip() or not isinstance(text, str):
-            raise UsageError(f"{path}: record {number} must have text columns `action` and `text`, got {record!r:.200}")
-        cleaned = " ".join(unicodedata.normalize("NFC", text).split())
-        yield action.strip(), cleaned, str(record.get("source") or path.name)
+def _labels(paths: Sequence[Path]) -> Labels:
+    """The names of all lists; a list is called by its path from the folder that all have in common."""
+    if not paths:
+        return []
+    root = Path(os.path.commonpath([path.absolute().parent for path in paths]))
+    origins = [(path, path.absolute().relative_to(root).as_posix()) for path in paths]
+    return [(name, printable(origin)) for path, origin in origins for name in read_labels(path)]
 
 
-def _write(out: Path, entries: dict[str, _Entry]) -> int:
-    """Write the tables; returns how many descriptions there are."""
-    actions: list[dict[str, Any]] = []
-    columns: dict[str, list[object]] = defaultdict(list)
-    for canonical, entry in sorted(entries.items()):
-        number = action_id(canonical)
-        actions.append(
-            {
-                "action_id": number,
-                "name": entry.name,
-                "canonical": canonical,
-                "aliases": sorted(entry.aliases),
-                "origins": sorted(entry.origins),
-                "first_row": len(columns["text"]),
-                "descriptions": len(entry.texts),
-            }
+def _plan(config: BankBuildConfig, labels: Labels, files: list[InputFile]) -> Plan:
+    rules = config.name_rules()
+    names = Names(rules, read_overrides(config.overrides) if config.overrides is not None else {})
+    known = sorted({names(label) for label, _ in labels}) if labels else None
+    if known is not None:
+        names.check_known(known)
+    options: dict[str, Any] = {"rules": config.rules, "names": asdict(rules), "overrides": names.overrides}
+    options |= {"labels": bool(labels), "clean": clean_options(config), "dedup": dedup_options(config)}
+    options |= {"part_mb": config.part_mb}
+    return Plan(
+        records=str(config.records.absolute()),
+        files=files,
+        columns=config.columns(),
+        max_record_bytes=config.max_record_bytes,
+        max_names=config.max_names,
+        options=options,
+        known=known,
+        parts=max(1, -(-sum(file.bytes for file in files) // (config.part_mb * MB))),
+        generation=0,
+    )
+
+
+def _catalogue(plan: Plan, labels: Labels, found: Gathered) -> Catalogue:
+    catalogue, names = Catalogue(), plan.names
+    for label, origin in labels:
+        catalogue.add(label, names(label), origin)
+    catalogue.add_seen(found.seen)
+    return catalogue
+
+
+def _check_found(work: BankWork, records: Path, found: Gathered, catalogue: Catalogue) -> None:
+    if not catalogue.canonicals:
+        work.clear()
+        reasons = ", ".join(f"{count} {reason}" for reason, count in found.reasons.most_common())
+        raise UsageError(
+            f"records {records} must hold at least one row with an action and a text that is kept, got none of "
+            f"{found.records}{f' ({reasons})' if reasons else ''}"
         )
-        for text, source in sorted(entry.texts.items()):
-            row = (number, text, source, count_sentences(text), None, text_hash(text))
-            for name, value in zip(DESCRIPTIONS.names, row, strict=True):
-                columns[name].append(value)
-    table = pa.table({name: columns[name] for name in DESCRIPTIONS.names}, schema=DESCRIPTIONS)
-    with atomic_file(out / "actions.parquet") as file:
-        pq.write_table(pa.Table.from_pylist(actions, schema=ACTIONS), file)
-    with atomic_file(out / "descriptions" / "000000.parquet") as file:
-        pq.write_table(table, file, compression="zstd")
-    texts = table.select(["text"])
-    with atomic_file(out / "descriptions" / "000000.arrow") as file, pa.ipc.new_file(file, texts.schema) as writer:
-        writer.write_table(texts)
-    return len(columns["text"])
 
 
-def count_sentences(text: str) -> int:
-    """Runs of a non-empty text that end in a full stop, question or exclamation mark, or with the text."""
-    return len(_SENTENCE_END.findall(text)) + (text[-1:] not in ".!?")
+def _finished(work: BankWork, plan: Plan) -> BankRecord:
+    """The bank of a job that was killed after its last file: only its scratch folder is left to remove."""
+    if work.found() != plan.content():
+        raise UsageError(f"out must be a new or empty folder, but {work.out} holds a bank; `bank add` adds to one")
+    record = read_record(work.out)
+    sweep(work.out, record)
+    return record

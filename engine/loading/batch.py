@@ -21,3 +21,5 @@ class Batch:
     """bool; False where the pixels are a neighbour's (the sample did not decode) or the slot pads the tail."""
     targets_BC: torch.Tensor | None = None
     """float32, 1 for every label of the sample; None unless `multi_label`."""
+    texts: list[list[str]] | None = None
+    """Descriptions of each sample's action, drawn from the bank; None without one."""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,11 @@ class Sample:
     def packets(self) -> Packets:
         """Of its video."""
         return self.dataset.packets(self.ref)
+
+    def times_seconds(self) -> NDArray[np.float64]:
+        """When each frame is shown, ascending."""
+        packets = self.packets
+        return np.sort(packets.pts[packets.shown]).astype(np.float64) * float(Fraction(self.row["time_base"]))
 
 
 class Catalog:

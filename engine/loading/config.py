@@ -6,6 +6,10 @@ from pathlib import Path
 
 from ...shards.errors import UsageError
 from ..clip_config import check
+from .frames import Sampling, Short
+
+POSITIVE: tuple[str, ...] = ("global_batch", "frames", "size", "stride", "seconds_apart", "clips", "descriptions")
+POSITIVE += ("threads", "prefetch", "cache_gb")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,6 +22,15 @@ class LoaderConfig:
     """Frames per view, > 0."""
     size: int = 224
     """Height and width of a frame, pixels, > 0."""
+    sampling: Sampling = "segments"
+    """Which frames: one of each of equal segments of the video (random in training, else at the view's offset), a dense
+    clip `stride` apart, every frame from the start, or frames `seconds_apart`."""
+    stride: int = 2
+    """Dense sampling: frames from one to the next, > 0."""
+    seconds_apart: float = 0.5
+    """Sampling by seconds: time from one frame to the next, > 0."""
+    short: Short = "last"
+    """What follows the end of a video that is shorter than a dense clip: its last frame, or the video again."""
     seed: int = 0
     """Names the order, the frames and the crops; any int."""
     training: bool = True
@@ -35,10 +48,20 @@ class LoaderConfig:
     """Keep only samples with one of these labels; a label's index is its place here (default: the class map)."""
     multi_label: bool = False
     """Whether batches carry `targets_BC`, every label of a sample, beside the first one's index."""
+    bank: Path | None = None
+    """Bank of descriptions, or a dataset that carries one; batches then have `texts`."""
+    descriptions: int = 1
+    """Descriptions of a sample's action that are drawn from the bank for it, > 0."""
     min_crop_area: float = 0.5
     """Training: smallest area of a random crop, as a share of the frame, in (0, 1]."""
     flip: float = 0.5
     """Training: chance of a left-right flip, in [0, 1]; 0 where left and right carry meaning."""
+    colour_jitter: float = 0.0
+    """Training: chance that brightness, contrast, saturation and hue of a clip change, in [0, 1]."""
+    jitter_strength: tuple[float, float, float, float] = (0.4, 0.4, 0.2, 0.1)
+    """By at most this: shares of the first three, in [0, 1]; of the colour circle, in [0, 0.5]."""
+    grey: float = 0.0
+    """Training: chance that a clip is grey, in [0, 1]."""
     mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
     """Subtracted per channel, in [0, 1]; CLIP's by default."""
     std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
@@ -61,13 +84,16 @@ class LoaderConfig:
     is a share of at least a thousand samples, so that the first bad ones do not count for much."""
 
     def __post_init__(self) -> None:
-        for name in ("global_batch", "frames", "size", "clips", "threads", "prefetch", "cache_gb"):
+        for name in POSITIVE:
             check(name, getattr(self, name) > 0, "> 0", getattr(self, name))
+        for name in ("flip", "max_bad_fraction", "colour_jitter", "grey"):
+            check(name, 0 <= getattr(self, name) <= 1, "in [0, 1]", getattr(self, name))
         check("crops", self.crops in (1, 3), "1 or 3", self.crops)
         check("views", not self.training or self.clips * self.crops == 1, "1 in training", self.clips * self.crops)
         check("min_crop_area", 0 < self.min_crop_area <= 1, "in (0, 1]", self.min_crop_area)
-        check("flip", 0 <= self.flip <= 1, "in [0, 1]", self.flip)
-        check("max_bad_fraction", 0 <= self.max_bad_fraction <= 1, "in [0, 1]", self.max_bad_fraction)
+        *shares, turn = self.jitter_strength
+        fits = all(0 <= share <= 1 for share in shares) and 0 <= turn <= 0.5
+        check("jitter_strength", fits, "three numbers in [0, 1] and one in [0, 0.5]", self.jitter_strength)
         check("window_shards", self.window_shards is None or self.window_shards > 0, "> 0", self.window_shards)
         if self.weights is not None and not self.training:
             raise UsageError(f"weights mix datasets in training; evaluation reads each sample once, got {self.weights}")

@@ -30,7 +30,8 @@ from .config import LoaderConfig
 from .decode import AugmentGraph, decode_frames, head_of
 from .meter import Meter
 from .quarantine import Quarantine
-from .sampling import View, make_views
+from .sampling import Source, View, make_views
+from .texts import Texts
 
 STATE_KEYS = ("seed", "epoch", "position", "window_shards", "global_batch", "weights", "samples", "order_version")
 Video = list[NDArray[np.uint8]]
@@ -38,13 +39,17 @@ Video = list[NDArray[np.uint8]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
-    """A batch that is being decoded."""
+class _Loaded:
+    """One sample of a batch."""
 
-    samples: list[Sample]
-    views: list[list[View]]
-    videos: "list[Future[Video | None] | None]"
-    """None for a slot that pads the tail."""
+    sample: Sample
+    views: list[View]
+    video: Video | None
+    """None where it did not decode, and for a slot that pads the tail."""
+
+
+_Job = list[Future[_Loaded]]
+"""A batch that is being decoded."""
 
 
 class ClipLoader:
@@ -87,6 +92,7 @@ class ClipLoader:
         self._starts = np.concatenate([[0], np.cumsum([sum(shards) for shards in sizes])])
         self._epoch = self._position = 0
         self._quarantine = Quarantine(config.quarantine, config.max_bad_fraction, self.meter)
+        self._texts = Texts(config.bank, config.descriptions, config.seed) if config.bank is not None else None
         views = config.global_batch // world_size * config.clips * config.crops
         self._graph = AugmentGraph(
             max_views=views, size=config.size, mean=config.mean, std=config.std, threads=config.threads
@@ -188,7 +194,7 @@ class ClipLoader:
                     jobs.append(self._begin(epoch, np.arange(first + self._rank, first + size, self._world_size)))
                 if not jobs:
                     break
-                put(self._finish(jobs.popleft()))
+                put(self._finish(jobs.popleft(), epoch))
                 position += size
                 if ahead is not None:
                     ahead.passed(position)
@@ -199,20 +205,15 @@ class ClipLoader:
             if ahead is not None:
                 ahead.stop()
             for job in jobs:
-                for video in job.videos:
-                    if video is not None:
-                        video.cancel()
+                for sample in job:
+                    sample.cancel()
 
     def _begin(self, epoch: int, positions: NDArray[np.int64]) -> _Job:
         """Send a batch's samples to the decoding threads."""
-        places = self._places(epoch, positions % self.samples)
-        samples = [self._catalog.sample(*where) for where in zip(*map(np.ndarray.tolist, places), strict=True)]
-        views = [self._views(sample, epoch) for sample in samples]
-        videos = [
-            self._pool.submit(self._decode, sample, its) if position < self.samples else None
-            for position, sample, its in zip(positions.tolist(), samples, views, strict=True)
-        ]
-        return _Job(samples, views, videos)
+        sources, numbers = self._places(epoch, positions % self.samples)
+        counted = positions < self.samples
+        slots = zip(sources.tolist(), numbers.tolist(), counted.tolist(), strict=True)
+        return [self._pool.submit(self._load, epoch, *slot) for slot in slots]
 
     def _places(self, epoch: int, positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         if self.config.training:
@@ -220,26 +221,32 @@ class ClipLoader:
         sources = np.searchsorted(self._starts, positions, side="right") - 1
         return sources, positions - self._starts[sources]
 
-    def _finish(self, job: _Job) -> Batch:
-        samples, decoded = job.samples, [video and video.result() for video in job.videos]
-        good = [i for i, video in enumerate(decoded) if video is not None]
-        videos, flat = [], []
-        for i in range(len(samples)):
+    def _finish(self, job: _Job, epoch: int) -> Batch:
+        loaded = [sample.result() for sample in job]
+        good = [i for i, each in enumerate(loaded) if each.video is not None]
+        videos, views = [], []
+        for i in range(len(loaded)):
             # A bad sample and a slot of the tail show the nearest good neighbour's pixels, masked by valid_B.
-            donor = min(good, key=lambda g: (abs(g - i), g), default=i)
-            views = job.views[donor]
-            videos += decoded[donor] or [_black(len(view.frames)) for view in views]
-            flat += views
-        clips = torch.from_numpy(self._graph.run(videos, flat))
+            donor = loaded[min(good, key=lambda g: (abs(g - i), g), default=i)]
+            videos += donor.video or [_black(len(view.frames)) for view in donor.views]
+            views += donor.views
+        clips = torch.from_numpy(self._graph.run(videos, views))
+        samples = [each.sample for each in loaded]
+        keys = [sample.key for sample in samples]
         labels = [self._catalog.labels(sample) for sample in samples]
+        actions = [_or(sample.row["action_id"], -1) for sample in samples]
+        texts = None
+        if self._texts is not None:
+            texts = [self._texts.draw(action, epoch, key) for action, key in zip(actions, keys, strict=True)]
         return Batch(
             clips_BVTCHW=clips.reshape(len(samples), -1, *clips.shape[1:]),
             labels_B=torch.tensor([its[0] if its else -1 for its in labels]),
             targets_BC=self._targets(labels) if self.config.multi_label else None,
-            action_ids_B=torch.tensor([_or(sample.row["action_id"], -1) for sample in samples]),
-            keys=[sample.key for sample in samples],
+            texts=texts,
+            action_ids_B=torch.tensor(actions),
+            keys=keys,
             captions=[_or(sample.row["caption"], "") for sample in samples],
-            valid_B=torch.tensor([video is not None for video in decoded]),
+            valid_B=torch.tensor([each.video is not None for each in loaded]),
         )
 
     def _targets(self, labels: Sequence[Sequence[int]]) -> torch.Tensor:
@@ -248,12 +255,15 @@ class ClipLoader:
             targets_BC[sample, list(its)] = 1
         return targets_BC
 
-    def _views(self, sample: Sample, epoch: int) -> list[View]:
+    def _load(self, epoch: int, source: int, number: int, counted: bool) -> _Loaded:
+        sample = self._catalog.sample(source, number)
         row = sample.row
         wide, high = row["width"] * row["pixel_aspect"], row["height"]
         if row["rotation"] in (90, 270):
             wide, high = high, wide
-        return make_views(self.config, epoch=epoch, key=sample.key, frames=row["frames"], width=wide, height=high)
+        times = sample.times_seconds() if self.config.sampling == "seconds" else None
+        views = make_views(self.config, Source(sample.key, row["frames"], wide, high, times), epoch=epoch)
+        return _Loaded(sample, views, self._decode(sample, views) if counted else None)
 
     def _decode(self, sample: Sample, views: Sequence[View]) -> Video | None:
         """Frames per view; None, and a line in the quarantine file, where the sample is damaged."""

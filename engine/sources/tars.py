@@ -106,7 +106,7 @@ def _tar(
     try:
         with open(path, "rb") as file:
             total = os.fstat(file.fileno()).st_size
-            for member in _members(file, path):
+            for member in tar_members(file, path):
                 if isinstance(member, str):
                     # the sample at the break may lack members: its videos fail with the rest
                     if sample is not None:
@@ -129,7 +129,7 @@ def _tar(
         yield from _rows(sample, path, name, label_map)
 
 
-def _members(file: BinaryIO, path: str) -> Iterator[tarfile.TarInfo | str]:
+def tar_members(file: BinaryIO, path: str) -> Iterator[tarfile.TarInfo | str]:
     """The members of a tar; last what is wrong with it, if anything is."""
     try:
         tar: Any = tarfile.TarFile(fileobj=cast(BinaryIO, _Bounded(file)), errors="surrogateescape")

@@ -16,7 +16,8 @@ import webdataset as wds
 from nvidia.dali import Pipeline, fn
 from reelmill.engine import ingest as ingest_module
 from reelmill.engine.bank.build import build_bank
-from reelmill.engine.config import BankBuildConfig, Dedup, IngestConfig, RetryConfig
+from reelmill.engine.bank.config import BankBuildConfig
+from reelmill.engine.config import Dedup, IngestConfig, RetryConfig
 from reelmill.engine.dedup.config import DedupConfig
 from reelmill.engine.ingest import ingest, retry
 from reelmill.engine.work import Work

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from reelmill.engine import Batch, ClipLoader, LoaderConfig
+from reelmill.engine.bank.build import build_bank
+from reelmill.engine.bank.config import BankBuildConfig
 from reelmill.engine.config import IngestConfig
 from reelmill.engine.ingest import ingest
 from reelmill.shards.errors import ReelmillError, UsageError
@@ -283,3 +285,29 @@ def test_wrong_mixtures_are_told(small_dataset, other_dataset):
         ClipLoader([], TRAIN)
     with pytest.raises(UsageError, match=r"other.*/dataset must hold at least 1 samples of any split and 1 classes"):
         ClipLoader([small_dataset, other_dataset], replace(TRAIN, classes=("jump",), weights=(1.0, 1.0)))
+
+
+def test_descriptions_are_drawn_for_every_sample(small_dataset, tmp_path):
+    lines = [
+        json.dumps({"action": name, "text": f"text {number} of {name}"})
+        for name in ("jump", "run")
+        for number in range(5)
+    ]
+    (tmp_path / "records.jsonl").write_text("\n".join(lines))
+    build_bank(BankBuildConfig(records=tmp_path / "records.jsonl", out=tmp_path / "bank"))
+    config = replace(TRAIN, bank=tmp_path / "bank", descriptions=3)
+    loader = ClipLoader(small_dataset, config)
+    batches = [batch for _ in range(2) for batch in loader]
+    drawn: dict[str, list[list[str]]] = {}
+    for batch in batches:
+        assert batch.texts is not None
+        for key, label, texts in zip(batch.keys, batch.labels_B.tolist(), batch.texts, strict=True):
+            name = loader.classes[label]
+            assert len(set(texts)) == len(texts) == (0 if name == "sit down" else 3)
+            assert all(text.endswith(f" of {name}") for text in texts)
+            drawn.setdefault(key, []).append(texts)
+    assert any(first != second for first, second in (both for both in drawn.values() if len(both) == 2))
+    again = ClipLoader(small_dataset, config, rank=1, world_size=4)
+    again.load_state_dict(loader.state_dict() | {"epoch": 1, "position": 4})
+    assert next(iter(again)).texts == (batches[4].texts or [])[1:2]
+    assert next(iter(ClipLoader(small_dataset, TRAIN))).texts is None
