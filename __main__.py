@@ -54,7 +54,7 @@ HELP = """usage: reelmill COMMAND [arguments]    (each command has its own --hel
   plan INPUT              what an ingest would write; a dry run
   verify DATASET          checks every byte of a dataset
   bank build RECORDS OUT  records of (action, text, source) into a description bank
-  bank add BANK RECORDS   more records into a bank
+  bank add BANK RECORDS   more records into a bank; its texts stay
   bank names LABELS...    what the name rules make of label lists; writes the table of merges
   bank synonyms|prompts|subtexts|entities BANK   texts from files, the starter bank or a language model
   train CONFIG            trains a run from a TOML file; its fields are also flags

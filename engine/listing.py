@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..shards.bank import Bank
-from .bank.actions import canonical_name
+from .bank.merges import Names
 from .config import IngestConfig
 from .earlier import Earlier
 from .sources import InputRow, Source, check_unique, open_source
@@ -84,7 +84,8 @@ def known_actions(labels: Iterable[str], folder: Path | None) -> dict[str, int] 
     if folder is None:
         return None
     bank = Bank.open(folder)
-    names = {label: (label, canonical_name(label)) for label in labels}
+    names_of = Names.of_bank(folder)
+    names = {label: (label, names_of(label)) for label in labels}
     return {
         label: bank.find(known).action_id
         for label, spellings in names.items()

@@ -39,12 +39,12 @@ class Compiled:
     tensor_core_instructions: int
 
 
-def faults(compiled: Compiled, dtype: torch.dtype) -> list[str]:
-    """What is wrong with a kernel that multiplies `dtype`; empty when nothing is."""
+def faults(compiled: Compiled, dtype: torch.dtype, products: bool = True) -> list[str]:
+    """What is wrong with a kernel for `dtype`, which multiplies matrices of it if `products`; empty when nothing is."""
     found = []
     if compiled.stack_bytes:
         found.append(f"spills {compiled.stack_bytes} bytes of registers per thread, must spill none")
-    if dtype != torch.float32 and not compiled.tensor_core_instructions:
+    if products and dtype != torch.float32 and not compiled.tensor_core_instructions:
         found.append(f"has no tensor-core instruction, {dtype} must use them")
     if dtype == torch.float32 and compiled.tensor_core_instructions:
         found.append("has tensor-core instructions, which would round float32 to tf32")

@@ -37,6 +37,8 @@ class Launch:
     constants: Mapping[str, Any]
     warps: int
     stages: int
+    products: bool = True
+    """Whether it multiplies matrices, which 16 bits must do on the tensor cores."""
 
     @property
     def options(self) -> dict[str, int]:

@@ -18,8 +18,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from .bank_tars import read_table
 from .errors import DamageError, UsageError
-from .files import atomic_file
+from .files import atomic_file, inside
+from .manifest import NAME as MANIFEST_NAME
+from .manifest import read_manifest
 
 BATCH_ROWS = 4096
 MAX_ROWS = 20_000_000
@@ -235,14 +238,22 @@ def _path(bank: str | Path, name: str) -> Path:
 
 def _rows(bank: str | Path, name: str) -> Iterator[dict[str, Any]]:
     path, schema = _path(bank, name), SCHEMAS[name]
-    if not path.is_file():
+    carried = None if path.is_file() else _carried(Path(bank), name)
+    if carried is None and not path.is_file():
         command = f"reelmill bank {_MAKERS.get(name, name)}"
         raise UsageError(f"{bank} must be a bank with {path.name}, but it has none: `{command}` makes it")
     try:
-        with pq.ParquetFile(path, pre_buffer=False) as file:
+        with pq.ParquetFile(path if carried is None else pa.BufferReader(carried), pre_buffer=False) as file:
             yield from _checked(file, path, schema)
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise DamageError(f"{path} does not read: {error}") from error
+
+
+def _carried(dataset: Path, name: str) -> bytes | None:
+    """The table of a bank that a dataset carries as tars."""
+    if not (dataset / MANIFEST_NAME).is_file():
+        return None
+    return read_table([inside(dataset, shard.uri) for shard in read_manifest(dataset).bank], name)
 
 
 def _checked(file: pq.ParquetFile, path: Path, schema: pa.Schema) -> Iterator[dict[str, Any]]:

@@ -11,9 +11,11 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from ...shards.errors import UsageError
+from ...shards.bank_files import NAME as BANK_NAME
+from ...shards.bank_files import read_record
+from ...shards.errors import DamageError, UsageError
 from ..sources import read_records
-from .actions import NameRules, applied_rules, canonical_name
+from .actions import SAFE, NameRules, applied_rules, canonical_name
 from .text_file import check_file
 
 MAX_OVERRIDE_BYTES = 256_000_000
@@ -52,6 +54,21 @@ class Names:
                     f"override of {spelling[:80]!r} must lead to an action, but {canonical[:80]!r} is overridden too: "
                     f"write {further[:80]!r}"
                 )
+
+    @classmethod
+    def of_bank(cls, folder: Path) -> "Names":
+        """Those that a bank was built by; the safe rules where the folder is a dataset that carries one.
+
+        Raises:
+            DamageError: the bank's options do not read.
+        """
+        if not (folder / BANK_NAME).is_file():
+            return cls(SAFE)
+        options = read_record(folder).options
+        try:
+            return cls(NameRules(**options["names"]), options["overrides"])
+        except (LookupError, TypeError, AttributeError, ValueError) as error:
+            raise DamageError(f"bank {folder}: names in {BANK_NAME} do not read: {error!r}") from error
 
     def __call__(self, spelling: str) -> str:
         """The canonical name of a spelling."""

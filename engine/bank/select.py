@@ -74,7 +74,7 @@ class _Job:
 
     @property
     def tower(self) -> Tower | None:
-        return tower_of(self.config)
+        return _tower_of(self.config)
 
 
 def select(config: SelectConfig) -> Selected:
@@ -100,7 +100,7 @@ def select(config: SelectConfig) -> Selected:
             return _finish(work, open_record(config.out))
         work.open(plan, resume=config.resume)
         make_folder(config.out / DESCRIPTIONS_FOLDER)
-        with runner(config, sum(part.rows for part in record.parts)) as run:
+        with _runner(config, sum(part.rows for part in record.parts)) as run:
             job = _Job(config, record, actions, work, run)
             _check(job)
             pieces = _score(job)
@@ -108,7 +108,7 @@ def select(config: SelectConfig) -> Selected:
         return _finish(work, commit_selected(job.work, config, record, actions, len(pieces)))
 
 
-def tower_of(config: SelectConfig) -> Tower | None:
+def _tower_of(config: SelectConfig) -> Tower | None:
     """The text tower that was asked for."""
     if config.model is None:
         return None
@@ -130,7 +130,7 @@ def _plan(config: SelectConfig) -> dict[str, Any]:
 
 
 @contextmanager
-def runner(config: SelectConfig, rows: int) -> Iterator[Runner]:
+def _runner(config: SelectConfig, rows: int) -> Iterator[Runner]:
     """What runs the tasks: Ray, or this process where there is little to do."""
     few = INLINE_ROWS if config.model is None else INLINE_TOWER_ROWS
     if config.address is None and rows <= few:

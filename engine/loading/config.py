@@ -3,13 +3,17 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 from ...shards.errors import UsageError
 from ..clip_config import check
 from .frames import Sampling, Short
 
 POSITIVE: tuple[str, ...] = ("global_batch", "frames", "size", "stride", "seconds_apart", "clips", "descriptions")
-POSITIVE += ("threads", "prefetch", "cache_gb")
+POSITIVE += ("threads", "prefetch", "sample_seconds", "cache_gb")
+
+Head = Literal["auto", "pyav", "nvdec", "dali-cpu"]
+DType = Literal["float32", "float16", "bfloat16", "uint8"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,8 +70,22 @@ class LoaderConfig:
     """Subtracted per channel, in [0, 1]; CLIP's by default."""
     std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
     """Divides per channel, in [0, 1]; CLIP's by default."""
+    head: Head = "auto"
+    """What decodes: "pyav" any codec on the CPU (all-intra MJPEG by its packets alone, called "jpeg"); "nvdec" the
+    GPU's decoders; "dali-cpu" DALI's own CPU decoder (VP8, VP9, MJPEG), which shows the whole DALI graph without a GPU.
+    "auto" takes nvdec where there is a `device_id` and it knows the codec, else pyav. What a head cannot take goes to
+    pyav; the log says so once."""
+    device_id: int | None = None
+    """GPU that makes and holds the clips; None makes them on the CPU."""
+    dtype: DType = "float32"
+    """Of the clips; uint8 leaves the levels as they are, without mean and std."""
     threads: int = 2
     """Decoding threads of this rank, > 0."""
+    workers: int = 0
+    """Processes that decode, within limits on time and memory, >= 0; 0 decodes in the threads of this process. Take
+    some where nobody vouches for the videos: a decoder that crashes or hangs then costs no more than its process."""
+    sample_seconds: float = 60.0
+    """What one sample may take in such a process, > 0, of CPU time and by the clock."""
     prefetch: int = 2
     """Batches made ahead, > 0."""
     window_shards: int | None = None
@@ -88,6 +106,11 @@ class LoaderConfig:
             check(name, getattr(self, name) > 0, "> 0", getattr(self, name))
         for name in ("flip", "max_bad_fraction", "colour_jitter", "grey"):
             check(name, 0 <= getattr(self, name) <= 1, "in [0, 1]", getattr(self, name))
+        check("workers", self.workers >= 0, ">= 0", self.workers)
+        check("head", self.head in get_args(Head), f"one of {', '.join(get_args(Head))}", self.head)
+        check("dtype", self.dtype in get_args(DType), f"one of {', '.join(get_args(DType))}", self.dtype)
+        check("head", self.head != "nvdec" or self.device_id is not None, "used with a device_id", self.head)
+        check("head", self.head != "dali-cpu" or self.device_id is None, "used without a device_id", self.head)
         check("crops", self.crops in (1, 3), "1 or 3", self.crops)
         check("views", not self.training or self.clips * self.crops == 1, "1 in training", self.clips * self.crops)
         check("min_crop_area", 0 < self.min_crop_area <= 1, "in (0, 1]", self.min_crop_area)

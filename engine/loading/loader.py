@@ -23,19 +23,18 @@ from numpy.typing import NDArray
 from ...shards.errors import DamageError, UsageError
 from ...shards.manifest import ORDER_VERSION
 from ...shards.order import Mixture
+from ..errors import MediaError
 from .ahead import Ahead
 from .batch import Batch
 from .catalog import Catalog, Sample
 from .config import LoaderConfig
-from .decode import AugmentGraph, decode_frames, head_of
+from .heads import Heads, Video
 from .meter import Meter
 from .quarantine import Quarantine
 from .sampling import Source, View, make_views
 from .texts import Texts
 
 STATE_KEYS = ("seed", "epoch", "position", "window_shards", "global_batch", "weights", "samples", "order_version")
-Video = list[NDArray[np.uint8]]
-"""Frames of each view of a sample."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +92,9 @@ class ClipLoader:
         self._epoch = self._position = 0
         self._quarantine = Quarantine(config.quarantine, config.max_bad_fraction, self.meter)
         self._texts = Texts(config.bank, config.descriptions, config.seed) if config.bank is not None else None
-        views = config.global_batch // world_size * config.clips * config.crops
-        self._graph = AugmentGraph(
-            max_views=views, size=config.size, mean=config.mean, std=config.std, threads=config.threads
-        )
-        self._pool = ThreadPoolExecutor(config.threads, thread_name_prefix="decode")
+        self._heads = Heads(config, self.meter, max_samples=config.global_batch // world_size)
+        # a thread that waits for a process does nothing: others resize meanwhile
+        self._pool = ThreadPoolExecutor(config.threads + config.workers, thread_name_prefix="decode")
 
     @property
     def samples(self) -> int:
@@ -223,14 +220,9 @@ class ClipLoader:
 
     def _finish(self, job: _Job, epoch: int) -> Batch:
         loaded = [sample.result() for sample in job]
-        good = [i for i, each in enumerate(loaded) if each.video is not None]
-        videos, views = [], []
-        for i in range(len(loaded)):
-            # A bad sample and a slot of the tail show the nearest good neighbour's pixels, masked by valid_B.
-            donor = loaded[min(good, key=lambda g: (abs(g - i), g), default=i)]
-            videos += donor.video or [_black(len(view.frames)) for view in donor.views]
-            views += donor.views
-        clips = torch.from_numpy(self._graph.run(videos, views))
+        decoded = self._heads.batch([each.video for each in loaded], [each.views for each in loaded])
+        for i, error in decoded.errors.items():
+            self._quarantine.add(loaded[i].sample, error)
         samples = [each.sample for each in loaded]
         keys = [sample.key for sample in samples]
         labels = [self._catalog.labels(sample) for sample in samples]
@@ -239,14 +231,14 @@ class ClipLoader:
         if self._texts is not None:
             texts = [self._texts.draw(action, epoch, key) for action, key in zip(actions, keys, strict=True)]
         return Batch(
-            clips_BVTCHW=clips.reshape(len(samples), -1, *clips.shape[1:]),
+            clips_BVTCHW=decoded.clips_BVTCHW,
             labels_B=torch.tensor([its[0] if its else -1 for its in labels]),
             targets_BC=self._targets(labels) if self.config.multi_label else None,
             texts=texts,
             action_ids_B=torch.tensor(actions),
             keys=keys,
             captions=[_or(sample.row["caption"], "") for sample in samples],
-            valid_B=torch.tensor([each.video is not None for each in loaded]),
+            valid_B=torch.tensor(decoded.valid),
         )
 
     def _targets(self, labels: Sequence[Sequence[int]]) -> torch.Tensor:
@@ -266,20 +258,16 @@ class ClipLoader:
         return _Loaded(sample, views, self._decode(sample, views) if counted else None)
 
     def _decode(self, sample: Sample, views: Sequence[View]) -> Video | None:
-        """Frames per view; None, and a line in the quarantine file, where the sample is damaged."""
+        """As far as a thread decodes it; None, and a line in the quarantine file, where the sample is damaged."""
         codec, rotation = sample.row["codec"], sample.row["rotation"]
         self.meter.sample()
         try:
             data = sample.dataset.tar(sample.ref.shard).read(sample.key, sample.video)
             self.meter.payload(len(data))
-            indices = np.concatenate([view.frames for view in views])
-            packets = sample.packets
-            with self.meter.decoding(head_of(codec, packets)):
-                frames = decode_frames(data, packets, indices, codec=codec, rotation=rotation)
-        except (DamageError, FFmpegError, ValueError, IndexError) as error:
+            return self._heads.decode(data, sample.packets, views, codec=codec, rotation=rotation)
+        except (DamageError, MediaError, FFmpegError, ValueError, IndexError) as error:
             self._quarantine.add(sample, error)
             return None
-        return list(frames.reshape(len(views), -1, *frames.shape[1:]))
 
 
 def _or(value: Any, default: Any) -> Any:
@@ -288,8 +276,3 @@ def _or(value: Any, default: Any) -> Any:
 
 def _is_count(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _black(frames: int) -> NDArray[np.uint8]:
-    """Where no sample of a batch decodes; its slots are not valid."""
-    return np.zeros((frames, 16, 16, 3), np.uint8)

@@ -81,11 +81,11 @@ class Meter:
             return self._figures.bad, self._figures.samples
 
     @contextmanager
-    def decoding(self, head: str) -> Iterator[None]:
-        """Time the block as one sample decoded by `head`."""
+    def decoding(self, head: str, samples: int = 1) -> Iterator[None]:
+        """Time the block as so many samples decoded by `head`."""
         start = time.perf_counter()
         yield
         with self._lock:
             spent = self._figures.decode_seconds
             spent[head] = spent.get(head, 0.0) + time.perf_counter() - start
-            self._figures.decoded[head] = self._figures.decoded.get(head, 0) + 1
+            self._figures.decoded[head] = self._figures.decoded.get(head, 0) + samples

@@ -1,6 +1,6 @@
 """Which packets a decoder must see for some frames of a video; pure."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +57,23 @@ def _start(packets: Packets, place: int) -> int:
 
 
 def _end(packets: Packets, place: int) -> int:
-    """The packet itself and those after it that show nothing: the second field of its picture may be among them."""
-    shown = np.flatnonzero(packets.shown[place + 1 :])
-    return place + int(shown[0]) if len(shown) else len(packets) - 1
+    """The packet itself, or the one after it if that shows nothing: it may hold the second field of the picture."""
+    following = place + 1
+    return following if following < len(packets) and not packets.shown[following] else place
+
+
+def left_out(packets: Packets, run: Run, wanted: Collection[int], disposable: Sequence[bool]) -> set[int]:
+    """The packets of a run that no wanted frame needs.
+
+    Args:
+        packets: of the video.
+        run: its stretch.
+        wanted: packets whose frames are asked for.
+        disposable: for each packet of the run, whether the other pictures come out the same without it.
+    """
+    out: set[int] = set()
+    for place, free in zip(range(run[0], run[1] + 1), disposable, strict=True):
+        # one that shows nothing may be the second field of the picture before it, and goes only with that
+        if free and place not in wanted and (packets.shown[place] or place - 1 in out):
+            out.add(place)
+    return out

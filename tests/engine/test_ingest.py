@@ -20,9 +20,10 @@ from reelmill.engine.bank.config import BankBuildConfig
 from reelmill.engine.config import Dedup, IngestConfig, RetryConfig
 from reelmill.engine.dedup.config import DedupConfig
 from reelmill.engine.ingest import ingest, retry
+from reelmill.engine.listing import known_actions
 from reelmill.engine.work import Work
 from reelmill.shards.bank import Bank
-from reelmill.shards.errors import StorageError, UsageError
+from reelmill.shards.errors import DamageError, StorageError, UsageError
 from reelmill.shards.ledger import read_ledger
 from reelmill.shards.reader import Dataset
 from reelmill.shards.verify import verify
@@ -186,6 +187,23 @@ def test_a_bank_travels_with_the_dataset_and_an_unknown_label_is_told(media, tmp
     assert carried.find("jumping") == carried.find("jump")  # the dataset's own spelling
     assert Dataset(tmp_path / "out").table(["action_id"]).to_pylist() == [{"action_id": carried.find("jump").action_id}]
     assert verify(tmp_path / "out") == []
+
+
+def test_labels_are_known_by_the_rules_that_the_bank_was_built_by(tmp_path):
+    (tmp_path / "texts.jsonl").write_text('{"action": "jump over the fence", "text": "up and over"}')
+    (tmp_path / "overrides.csv").write_text("canonical,spelling\njump fence,clear a hurdle\n")
+    paper = BankBuildConfig(
+        records=tmp_path / "texts.jsonl", out=tmp_path / "bank", rules="paper", overrides=tmp_path / "overrides.csv"
+    )
+    build_bank(paper)
+    known = known_actions(["jumping fence", "clear a hurdle", "walk"], tmp_path / "bank")
+    assert known == dict.fromkeys(
+        ["jumping fence", "clear a hurdle"], Bank.open(tmp_path / "bank").actions[0].action_id
+    )
+    record = tmp_path / "bank/bank.json"
+    record.write_text(record.read_text().replace('"lemma":', '"lemmas":'))
+    with pytest.raises(DamageError, match=r"names in bank.json do not read: TypeError"):
+        known_actions(["walk"], tmp_path / "bank")
 
 
 def test_an_id_given_twice_is_a_wrong_manifest_and_nothing_is_written(tmp_path):

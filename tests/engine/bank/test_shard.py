@@ -22,7 +22,7 @@ from reelmill.engine.ingest import ingest
 from reelmill.shards.bank import Bank
 from reelmill.shards.bank_files import read_record
 from reelmill.shards.bank_tars import BLOCK, open_blocks, read_table, stream_blocks
-from reelmill.shards.bank_texts import write_rows
+from reelmill.shards.bank_texts import read_prompts, read_subtexts, read_synonyms, write_rows
 from reelmill.shards.errors import DamageError, StorageError, UsageError
 from reelmill.shards.manifest import read_manifest
 from reelmill.shards.schema import action_id
@@ -99,6 +99,10 @@ def test_every_row_and_table_comes_back(bank, tmp_path):
         assert read_table(tars, name) == (bank / f"{name}.parquet").read_bytes()
     assert read_table(tars, "entities") is None
     assert read_table([], "synonyms") is None
+    assert read_synonyms(tmp_path / "tars") == read_synonyms(bank)
+    assert read_subtexts(tmp_path / "tars") == read_subtexts(bank) != {}
+    with pytest.raises(UsageError, match=r"must be a bank with prompts\.parquet, but it has none"):
+        read_prompts(tmp_path / "tars")
     carried, own = Bank.open(tmp_path / "tars"), Bank.open(bank)
     assert carried.actions == own.actions
     for action in own.actions:
