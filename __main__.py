@@ -25,13 +25,16 @@ COMMANDS = {
     "compact": ("reelmill.engine.commands", "compact"),
     "plan": ("reelmill.engine.commands", "plan"),
     "verify": ("reelmill.engine.commands", "verify"),
-    "bank build": ("reelmill.engine.bank.commands", "bank_build"),
-    "bank add": ("reelmill.engine.bank.commands", "bank_add"),
-    "bank names": ("reelmill.engine.bank.names_command", "bank_names"),
-    "bank synonyms": ("reelmill.engine.bank.texts_commands", "bank_synonyms"),
-    "bank prompts": ("reelmill.engine.bank.texts_commands", "bank_prompts"),
-    "bank subtexts": ("reelmill.engine.bank.texts_commands", "bank_subtexts"),
-    "bank entities": ("reelmill.engine.bank.texts_commands", "bank_entities"),
+    "bank build": ("reelmill.engine.bank.records.commands", "bank_build"),
+    "bank add": ("reelmill.engine.bank.records.commands", "bank_add"),
+    "bank names": ("reelmill.engine.bank.names.command", "bank_names"),
+    "bank select": ("reelmill.engine.bank.selection.commands", "bank_select"),
+    "bank stats": ("reelmill.engine.bank.stats.commands", "bank_stats"),
+    "bank shard": ("reelmill.engine.bank.commands", "bank_shard"),
+    "bank synonyms": ("reelmill.engine.bank.texts.commands", "bank_synonyms"),
+    "bank prompts": ("reelmill.engine.bank.texts.commands", "bank_prompts"),
+    "bank subtexts": ("reelmill.engine.bank.texts.commands", "bank_subtexts"),
+    "bank entities": ("reelmill.engine.bank.texts.commands", "bank_entities"),
     "train": ("reelmill.train.commands", "train"),
     "eval": ("reelmill.train.commands", "evaluate"),
     "bench kernels": ("reelmill.benchmarks.kernels", "bench_kernels"),
@@ -55,6 +58,9 @@ HELP = """usage: reelmill COMMAND [arguments]    (each command has its own --hel
   verify DATASET          checks every byte of a dataset
   bank build RECORDS OUT  records of (action, text, source) into a description bank
   bank add BANK RECORDS   more records into a bank; its texts stay
+  bank select BANK OUT    the descriptions that have most to do with their action, into a new bank
+  bank stats BANK         counts a bank; plots as PNG and in a page
+  bank shard BANK OUT     a bank as WebDataset tars by action block
   bank names LABELS...    what the name rules make of label lists; writes the table of merges
   bank synonyms|prompts|subtexts|entities BANK   texts from files, the starter bank or a language model
   train CONFIG            trains a run from a TOML file; its fields are also flags

@@ -16,8 +16,8 @@ import tyro
 from . import console
 from .benchmarks.toyverbs.corpus import write_corpus
 from .engine import ClipLoader, LoaderConfig
-from .engine.bank.build import build_bank
-from .engine.bank.config import BankBuildConfig
+from .engine.bank.records.build import build_bank
+from .engine.bank.records.config import BankBuildConfig
 from .engine.config import IngestConfig
 from .engine.ingest import ingest
 from .shards.errors import UsageError

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from .. import console
 from ..shards.bank import Bank
-from ..shards.bank_files import BankRecord, read_record
+from ..shards.bank.files import BankRecord, read_record
 from ..shards.errors import ReelmillError, UsageError
 from ..shards.files import sha256_of
 from .bank_records import DUPLICATES, FAILED, KINDS, Written, write_records

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from ..shards.bank_files import BankRecord
+from ..shards.bank.files import BankRecord
 
 SAMPLED = 20_000
 BLOCK_BYTES = 512

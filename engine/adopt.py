@@ -25,7 +25,7 @@ from ..shards.manifest import ADOPTED, Generation, Manifest, ShardEntry, hash_js
 from ..shards.reader import members_of
 from ..shards.schema import SAMPLE, Member, action_id
 from ..shards.table import packet_table
-from .bank.actions import canonical_name
+from .bank.names.actions import canonical_name
 from .cluster import Effort, Task, ray_session, run_tasks
 from .commit import finish, written_totals
 from .config import AdoptConfig

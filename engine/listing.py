@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..shards.bank import Bank
-from .bank.merges import Names
+from .bank.names.merges import Names
 from .config import IngestConfig
 from .earlier import Earlier
 from .sources import InputRow, Source, check_unique, open_source

@@ -17,7 +17,7 @@ from ..shards.manifest import ShardEntry
 from ..shards.schema import SAMPLE, action_id
 from ..shards.table import packet_table, sample_table
 from ..shards.tar import TarWriter
-from .bank.actions import canonical_name
+from .bank.names.actions import canonical_name
 from .config import IngestConfig
 from .errors import MediaError
 from .fetch import local_copy, version_of

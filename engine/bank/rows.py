@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ...shards.bank_files import DESCRIPTIONS, TEXTS, BankRecord, Part, check_files, read_record
+from ...shards.bank.files import DESCRIPTIONS, TEXTS, BankRecord, Part, check_files, read_record
 from ...shards.errors import DamageError, UsageError
 from ..cluster import Effort
 

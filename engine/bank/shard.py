@@ -19,18 +19,18 @@ import pyarrow.compute as pc
 from ... import console
 from ...shards import ledger
 from ...shards.bank import read_actions
-from ...shards.bank_files import BankRecord, Part, check_files
-from ...shards.bank_tars import BLOCK, TABLES, TABLES_KEY, block_key
+from ...shards.bank.files import BankRecord, Part, check_files
+from ...shards.bank.tars import BLOCK, TABLES, TABLES_KEY, block_key
 from ...shards.files import atomic_file, make_folder, sha256_of, write_atomic
 from ...shards.manifest import NAME as MANIFEST_NAME
 from ...shards.manifest import BankShard, Manifest, write_manifest
 from ...shards.tar import TarWriter
 from ..cluster import Effort, Task, ray_session
-from .merging import BATCH_ROWS
+from .config import ShardConfig
+from .records.merging import BATCH_ROWS
+from .records.stages import Runner
 from .rows import DescriptionRows, check_part, open_record, text_batches
 from .scratch import Scratch, check_out
-from .select_config import ShardConfig
-from .stages import Runner
 
 SHARD_BYTES = 256_000_000
 BLOCK_BYTES = 8_000_000

@@ -41,10 +41,9 @@ def runs_of(packets: Packets, places: Sequence[int]) -> list[Run]:
     runs: list[Run] = []
     for place in sorted(set(places)):
         start, end = _start(packets, place), _end(packets, place)
-        if runs and start <= runs[-1][1]:
-            runs[-1] = (runs[-1][0], end)
-        else:
-            runs.append((start, end))
+        while runs and start <= runs[-1][1]:  # a picture before a keyframe in an open group needs what is before both
+            start = min(start, runs.pop()[0])
+        runs.append((start, end))
     return runs
 
 

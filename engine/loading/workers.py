@@ -102,7 +102,7 @@ class _Child:
         assert process.stdin is not None
         table = [packets.offset, packets.size, packets.pts, packets.shown, packets.keyframe]
         place = 0
-        for piece in (data, *(np.ascontiguousarray(column).data.cast("B") for column in table)):
+        for piece in (data, *(column.tobytes() for column in table)):
             place += _write(self._memory, memoryview(piece), place)
         try:
             line = json.dumps(request | {"bytes": len(data), "packets": len(packets)}).encode()

@@ -6,9 +6,13 @@ gradient is a copy in which few rows are scaled.
 B images, N tokens of each, M after merging, D width, K width of the metric, E even tokens, O odd ones that may receive.
 """
 
+import functools
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
+from . import pages
 from .matching import Matching, arrange, protected
 from .reference import unit_rows, wide
 
@@ -47,9 +51,17 @@ def merge(
     x_BND: Tensor, residual_BND: Tensor | None, size_BN: Tensor | None, matching: Matching
 ) -> tuple[Tensor, Tensor]:
     """Means weighted by size, in the wider dtype of both inputs, and the sizes added up."""
+    B, M = len(x_BND), matching.merged
+    groups = _groups(matching)
+    sides = [side for side in (x_BND, residual_BND) if side is not None]
+    merged = _copy_rows(sides, groups.first)
     if size_BN is None:
         size_BN = x_BND.new_ones(x_BND.shape[:2], dtype=wide(x_BND.dtype))
-    return _collect(x_BND, residual_BND, size_BN, matching)
+    total = size_BN.flatten()[groups.first]
+    total[groups.row] = _group_sums([size_BN[:, :, None]], None, groups).squeeze(1)
+    sums = _group_sums(sides, size_BN, groups)
+    merged[groups.row] = sums.div_(total[groups.row, None]).to(merged.dtype)
+    return merged.view(B, M, -1), total.view(B, M)
 
 
 def merge_backward(grad_BMD: Tensor, size_BN: Tensor | None, total_BM: Tensor, matching: Matching) -> Tensor:
@@ -68,64 +80,71 @@ def merge_backward(grad_BMD: Tensor, size_BN: Tensor | None, total_BM: Tensor, m
 
 def unmerge(merged_BMD: Tensor, matching: Matching) -> Tensor:
     """(B, N, D): each token gets its merged token's row."""
-    B, N = matching.target_BN.shape
-    M, D = merged_BMD.shape[1:]
-    rows = merged_BMD.contiguous().view(-1, D)
-    return rows.index_select(0, _flat(matching.target_BN, M)).view(B, N, D)
+    return _copy_rows([merged_BMD], _flat(matching.target_BN, matching.merged)).view(*matching.target_BN.shape, -1)
 
 
 def unmerge_backward(grad_BND: Tensor, matching: Matching) -> Tensor:
     """(B, M, D): the sum of the gradients of the tokens that took a merged token's row."""
-    return _collect(grad_BND, None, None, matching)[0]
+    groups = _groups(matching)
+    sums = _copy_rows([grad_BND], groups.first)
+    sums[groups.row] = _group_sums([grad_BND], None, groups).to(sums.dtype)
+    return sums.view(len(grad_BND), matching.merged, -1)
 
 
-def _collect(
-    x_BND: Tensor, residual_BND: Tensor | None, size_BN: Tensor | None, matching: Matching
-) -> tuple[Tensor, Tensor]:
-    """Means weighted by size and the sizes added up; without sizes the sums, and nothing."""
-    B, N, D = x_BND.shape
-    M = matching.merged
-    sides = [side.contiguous().view(-1, D) for side in (x_BND, residual_BND) if side is not None]
-    order = _flat(matching.order_BN, N)
-    starts = _flat(matching.offsets_BM[:, :-1], N)
+class _Groups(NamedTuple):
+    """The merged tokens of all images in one row; those made of more than one token, G of them, are groups."""
+
+    first: Tensor
+    """(B * M,) the first token of each merged token, counted over all images."""
+    row: Tensor
+    """(G,) the merged token that each group is."""
+    members: list[tuple[Tensor | None, Tensor]]
+    """For each place in a group: the groups that have it (None for all), and the token that they have there."""
+
+
+def _groups(matching: Matching) -> _Groups:
+    order = _flat(matching.order_BN, matching.tokens)
+    start = _flat(matching.offsets_BM[:, :-1], matching.tokens)
     length = matching.offsets_BM.diff().flatten()
-    first = order[starts]
-    out = _copy_rows(sides, first)
+    row = (length > 1).nonzero().squeeze(1)
+    start_G, length_G = start[row], length[row]
+    members: list[tuple[Tensor | None, Tensor]] = [(None, order[start_G + place]) for place in range(2)]
+    group = (length_G > 2).nonzero().squeeze(1)
+    while len(group):
+        members.append((group, order[start_G[group] + len(members)]))
+        group = group[length_G[group] > len(members)]
+    return _Groups(order[start], row, members)
 
-    group = (length > 1).nonzero().squeeze(1)
-    sums = out.new_zeros((len(group), D), dtype=wide(out.dtype))
-    size = None if size_BN is None else size_BN.flatten()
-    total = sums.new_empty(0) if size is None else size[first]
-    if size is not None:
-        total[group] = 0
-    step = 0
-    more = torch.arange(len(group))  # the groups of more than `step` tokens; each adds one of them, so no two meet
-    while len(more):
-        token = order[starts[group[more]] + step]
-        value = sides[0][token].to(sums.dtype)
-        for residual in sides[1:]:
-            value += residual[token]
-        if size is not None:
-            value = value * size[token, None]
-            total[group[more]] += size[token]
-        sums[more] += value
-        step += 1
-        more = more[length[group[more]] > step]
-    if size is not None:
-        sums /= total[group, None]
-    out[group] = sums.to(out.dtype)
-    return out.view(B, M, D), total if size is None else total.view(B, M)
+
+def _group_sums(sides: list[Tensor], size_BN: Tensor | None, groups: _Groups) -> Tensor:
+    """(G, D), wide: the sums of the groups over both sides, times their sizes if given. Members are added in order."""
+    rows = [side.contiguous().view(-1, side.shape[2]) for side in sides]
+    dtype = wide(rows[0].dtype)
+    sums = rows[0].new_zeros((len(groups.row), rows[0].shape[1]), dtype=dtype)
+    for group, token in groups.members:
+        value = rows[0][token].to(dtype)
+        for more in rows[1:]:
+            value += more[token]
+        if size_BN is not None:
+            value *= size_BN.flatten()[token, None]
+        if group is None:
+            sums += value
+        else:
+            sums[group] += value
+    return sums
 
 
 def _copy_rows(sides: list[Tensor], row: Tensor) -> Tensor:
-    """Row by row the sum of both sides, or the one side there is."""
-    if len(sides) == 1:
-        return sides[0].index_select(0, row)
-    out = sides[0].new_empty((len(row), sides[0].shape[1]), dtype=torch.promote_types(sides[0].dtype, sides[1].dtype))
+    """(rows, D) of all images in one row: the one side, or the sum of both, where `row` says."""
+    rows = [side.contiguous().view(-1, side.shape[2]) for side in sides]
+    dtype = functools.reduce(torch.promote_types, (side.dtype for side in sides))
+    out = pages.empty((len(row), rows[0].shape[1]), dtype)
+    if len(rows) == 1:
+        return torch.index_select(rows[0], 0, row, out=out)
     step = max(1, BLOCK_ELEMENTS // out.shape[1])
     for start in range(0, len(row), step):
         part = slice(start, start + step)
-        torch.add(sides[0].index_select(0, row[part]), sides[1].index_select(0, row[part]), out=out[part])
+        torch.add(*(side.index_select(0, row[part]) for side in rows), out=out[part])
     return out
 
 

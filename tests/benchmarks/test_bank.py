@@ -8,9 +8,9 @@ import pytest
 from reelmill.benchmarks.bank import BenchBankConfig, bench_bank
 from reelmill.benchmarks.bank_records import ACTIONS, DUPLICATES, KINDS, SHARES, write_records
 from reelmill.benchmarks.bank_tars import tar_bytes
-from reelmill.engine.bank.build import build_bank
-from reelmill.engine.bank.config import BankBuildConfig
-from reelmill.shards.bank_files import read_record
+from reelmill.engine.bank.records.build import build_bank
+from reelmill.engine.bank.records.config import BankBuildConfig
+from reelmill.shards.bank.files import read_record
 from reelmill.shards.errors import UsageError
 
 

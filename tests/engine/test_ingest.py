@@ -15,8 +15,8 @@ import wds2idx
 import webdataset as wds
 from nvidia.dali import Pipeline, fn
 from reelmill.engine import ingest as ingest_module
-from reelmill.engine.bank.build import build_bank
-from reelmill.engine.bank.config import BankBuildConfig
+from reelmill.engine.bank.records.build import build_bank
+from reelmill.engine.bank.records.config import BankBuildConfig
 from reelmill.engine.config import Dedup, IngestConfig, RetryConfig
 from reelmill.engine.dedup.config import DedupConfig
 from reelmill.engine.ingest import ingest, retry

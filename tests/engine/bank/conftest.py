@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from reelmill.engine.bank.labels import read_labels
+from reelmill.engine.bank.names.labels import read_labels
 
 LABELS = Path(__file__).resolve().parents[4] / "shared" / "labels"
 SEVEN_LISTS = {

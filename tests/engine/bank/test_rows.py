@@ -7,11 +7,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from reelmill.engine.bank import merging
-from reelmill.engine.bank.build import build_bank
-from reelmill.engine.bank.config import BankBuildConfig
+from reelmill.engine.bank.records import merging
+from reelmill.engine.bank.records.build import build_bank
+from reelmill.engine.bank.records.config import BankBuildConfig
 from reelmill.engine.bank.rows import DescriptionRows, check_part, open_record, text_batches
-from reelmill.shards.bank_files import TEXTS, Part
+from reelmill.shards.bank.files import TEXTS, Part
 from reelmill.shards.errors import DamageError, UsageError
 
 

@@ -10,19 +10,19 @@ import pyarrow.parquet as pq
 import pytest
 import webdataset as wds
 from reelmill.engine.bank import shard
-from reelmill.engine.bank.build import build_bank
-from reelmill.engine.bank.config import BankBuildConfig
-from reelmill.engine.bank.select_commands import bank_shard
-from reelmill.engine.bank.select_config import ShardConfig
+from reelmill.engine.bank.commands import bank_shard
+from reelmill.engine.bank.config import ShardConfig
+from reelmill.engine.bank.records.build import build_bank
+from reelmill.engine.bank.records.config import BankBuildConfig
 from reelmill.engine.bank.shard import shard_bank, write_bank_tars
-from reelmill.engine.bank.texts_commands import updated
+from reelmill.engine.bank.texts.commands import updated
 from reelmill.engine.compact import compact
 from reelmill.engine.config import CompactConfig, IngestConfig
 from reelmill.engine.ingest import ingest
 from reelmill.shards.bank import Bank
-from reelmill.shards.bank_files import read_record
-from reelmill.shards.bank_tars import BLOCK, open_blocks, read_table, stream_blocks
-from reelmill.shards.bank_texts import read_prompts, read_subtexts, read_synonyms, write_rows
+from reelmill.shards.bank.files import read_record
+from reelmill.shards.bank.tars import BLOCK, open_blocks, read_table, stream_blocks
+from reelmill.shards.bank.texts import read_prompts, read_subtexts, read_synonyms, write_rows
 from reelmill.shards.errors import DamageError, StorageError, UsageError
 from reelmill.shards.manifest import read_manifest
 from reelmill.shards.schema import action_id

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from reelmill.engine import Batch, ClipLoader, LoaderConfig
-from reelmill.engine.bank.build import build_bank
-from reelmill.engine.bank.config import BankBuildConfig
+from reelmill.engine.bank.records.build import build_bank
+from reelmill.engine.bank.records.config import BankBuildConfig
 from reelmill.engine.config import IngestConfig
 from reelmill.engine.ingest import ingest
 from reelmill.shards.errors import ReelmillError, UsageError

@@ -1,0 +1,1 @@
+"""Action names as people write them → canonical names."""

@@ -1,0 +1,1 @@
+"""The descriptions that have most to do with their action."""

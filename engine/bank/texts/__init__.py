@@ -1,0 +1,1 @@
+"""What else is known of actions: synonyms, prompts, sub-texts, entities, definitions."""
