@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 ACTIONS = 1211
 VOCABULARY = 40_000
+DIMENSIONS = 300
 TOPIC_WORDS, TOPIC_SHARE = 60, 0.25
 FEWEST_WORDS, MOST_WORDS = 10, 30
 BLOCK_ROWS = 50_000
@@ -60,6 +61,18 @@ def write_records(folder: Path, rows: int, seed: int = 0) -> Written:
             kinds.append(made)
             file.writelines(lines)
     return Written(folder / "records.jsonl", folder / "labels.txt", np.concatenate(kinds))
+
+
+def write_vectors(folder: Path, seed: int = 0) -> Path:
+    """Write a word2vec file, binary, with a random vector for every word of the records and of the labels."""
+    words = sorted({_word(number) for number in range(VOCABULARY)} | set(_VERBS.split()) | set(_NOUNS.split()))
+    vectors = np.random.default_rng(seed).standard_normal((len(words), DIMENSIONS)).astype("<f4")
+    path = folder / "vectors.bin"
+    with path.open("wb") as file:
+        file.write(f"{len(words)} {DIMENSIONS}\n".encode())
+        for word, vector in zip(words, vectors, strict=True):
+            file.write(word.encode() + b" " + vector.tobytes() + b"\n")
+    return path
 
 
 def _word(number: int) -> str:

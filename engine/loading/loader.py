@@ -106,6 +106,11 @@ class ClipLoader:
         """Time that the consumer has waited for batches so far; `meter` has more."""
         return self.meter.read().stall_seconds
 
+    def close(self) -> None:
+        """End the threads and processes that decode; a loader that is garbage-collected does so by itself."""
+        self._pool.shutdown(cancel_futures=True)
+        self._heads.close()
+
     def __len__(self) -> int:
         """Steps of a whole epoch; training drops the tail, evaluation pads it."""
         full, tail = divmod(self.samples, self.config.global_batch)

@@ -127,12 +127,8 @@ class _Child:
             self.close()
         if self._process is None:
             self._memory = os.memfd_create("reelmill-worker")
-            memory_mb = task_memory_bytes(MAX_PIXELS) >> 20
-            # -P: the working folder may hold what was downloaded, and no module comes from there
-            command = [sys.executable, "-P", "-m", f"{__package__}.worker_child", str(self._memory)]
-            command += [str(math.ceil(self._seconds)), str(memory_mb), json.dumps(self._setup)]
             self._process = subprocess.Popen(
-                command,
+                _command(self._memory, self._seconds, self._setup),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -201,6 +197,12 @@ class _Child:
 
 SETUP = ("size", "mean", "std", "dtype", "training", "colour_jitter", "grey")
 """Options that the graph of dali-cpu is made from."""
+
+
+def _command(memory: int, seconds: float, setup: dict[str, Any]) -> list[str]:
+    # -P: the working folder may hold what was downloaded, and no module comes from there
+    command = [sys.executable, "-P", "-m", f"{__package__}.worker_child", str(memory), str(math.ceil(seconds))]
+    return [*command, str(task_memory_bytes(MAX_PIXELS) >> 20), json.dumps(setup)]
 
 
 def _plain(view: View) -> dict[str, Any]:

@@ -47,6 +47,8 @@ def test_a_small_run_leaves_a_record(tmp_path, capsys):
     for record, rows in ((first, 1000), (second, 2000)):
         assert (record["bench"], record["part"], record["records"]) == ("bank", "build", rows)
         assert record["totals"]["records"] == rows
+        assert 0 < record["selected"] <= record["totals"]["descriptions"]
+        assert record["seconds"] > record["select_seconds"] > 0
         assert record["recall"] >= 0.95
         assert record["precision"] >= 0.99
         assert (record["noise_missed"], record["kept_for_noise"]) == (0, 0)

@@ -84,7 +84,8 @@ def test_colours_change_as_asked_and_plain_ones_not_at_all():
     clip = np.random.default_rng(2).integers(60, 180, (3, 16, 16, 3), dtype=np.uint8)
     changes = [Colours(), Colours(brightness=1.2), Colours(contrast=0.5), Colours(saturation=0.0), Colours(hue=180.0)]
     plain, bright, flat, grey, turned = (
-        each.numpy().transpose(0, 2, 3, 1) for each in frame_graph(config).run([clip] * 5, [view(colours=c) for c in changes])
+        each.numpy().transpose(0, 2, 3, 1)
+        for each in frame_graph(config).run([clip] * 5, [view(colours=c) for c in changes])
     )
     assert np.array_equal(plain, clip)
     assert np.abs(bright - 1.2 * clip).max() <= 1
