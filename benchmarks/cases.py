@@ -24,6 +24,23 @@ class LateInteractionCase:
         return 2 * self.videos * self.frames * sum(self.lengths) * self.width
 
 
+@dataclass(frozen=True, kw_only=True)
+class TokenMergeCase:
+    """The tokens of images, some of which merge."""
+
+    name: str
+    images: int
+    tokens: int
+    width: int
+    r: int
+    """How many merge away."""
+    metric_width: int = 64
+    residual: bool = False
+    """A residual is added on the way."""
+    gpu_only: bool = False
+    """Takes too long on a CPU."""
+
+
 _MIXED = (36, 9, 24, 3, 17)
 
 LATE_INTERACTION = (
@@ -34,4 +51,12 @@ LATE_INTERACTION = (
     LateInteractionCase(name="400 classes", videos=64, frames=8, lengths=(36,) * 400, width=512, gpu_only=True),
     LateInteractionCase(name="32 frames", videos=64, frames=32, lengths=(36,) * 400, width=512, gpu_only=True),
     LateInteractionCase(name="ragged 700", videos=64, frames=8, lengths=_MIXED * 140, width=768, gpu_only=True),
+)
+
+TOKEN_MERGE = (
+    TokenMergeCase(name="ViT-B/16", images=64, tokens=197, width=768, r=8),
+    TokenMergeCase(name="ViT-B/16, residual", images=64, tokens=197, width=768, r=8, residual=True),
+    TokenMergeCase(name="ViT-L/14", images=16, tokens=257, width=1024, r=8, residual=True),
+    TokenMergeCase(name="half of 1025", images=4, tokens=1025, width=768, r=512),
+    TokenMergeCase(name="512 frames", images=512, tokens=197, width=768, r=8, residual=True, gpu_only=True),
 )

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from ..kernels import Segments, late_interaction
-from .cases import LateInteractionCase
-from .compare import Version, hold_to_budget
+from ..kernels.late_interaction.ahead import launches
+from .cases import LATE_INTERACTION, LateInteractionCase
+from .compare import Comparison, Version, hold_to_budget
 
 
 class Inputs(NamedTuple):
@@ -94,8 +95,8 @@ def verify(case: LateInteractionCase, inputs: Inputs) -> None:
         hold_to_budget(f"late_interaction, {case.name}: {name}", *results)
 
 
-def _results(version: Version[Inputs], inputs: Inputs) -> tuple[Tensor, Tensor, Tensor]:
-    scores_BC = version(inputs)
+def _results(version: Version, inputs: Inputs) -> tuple[Tensor, Tensor, Tensor]:
+    scores_BC: Tensor = version(inputs)
     torch.autograd.backward(scores_BC, inputs.upstream.to(scores_BC.dtype))
     text_grad = inputs.text_PD.grad
     if text_grad is None:
@@ -104,3 +105,8 @@ def _results(version: Version[Inputs], inputs: Inputs) -> tuple[Tensor, Tensor, 
         text_grad = padded_grad.flatten(0, 1) if inputs.present_CL is None else padded_grad[inputs.present_CL]
     assert inputs.video_BVD.grad is not None
     return scores_BC.detach(), inputs.video_BVD.grad, text_grad
+
+
+COMPARISON = Comparison(
+    cases=LATE_INTERACTION, make_inputs=make_inputs, fused=fused, eager=eager, verify=verify, launches=launches
+)

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from ..kernels import Matching, match_tokens, merge_tokens
+from ..kernels.token_merge.ahead import match_launches, merge_launches
 from ..kernels.token_merge.reference import match_reference, merge_reference
-from .cases import TokenMergeCase
-from .compare import hold_to_budget
+from .cases import TOKEN_MERGE, TokenMergeCase
+from .compare import Comparison, hold_to_budget
 
 
 class Inputs(NamedTuple):
@@ -55,7 +56,7 @@ def make_inputs(case: TokenMergeCase, dtype: torch.dtype, device: torch.device) 
 
 
 def fused(inputs: Inputs) -> Tensor:
-    """What reelmill runs."""
+    """What reelmill runs: matching and merging."""
     matching = match_tokens(inputs.metric_BNK, inputs.r)
     return merge_tokens(inputs.x_BND, matching, size_BN=inputs.size_BN, residual_BND=inputs.residual_BND)[0]
 
@@ -94,32 +95,40 @@ def fused_match(inputs: Inputs) -> Matching:
     return match_tokens(inputs.metric_BNK, inputs.r)
 
 
-def verify(case: TokenMergeCase, inputs: Inputs) -> None:
-    """Hold matching and merging to twice the error that plain PyTorch makes in float32, and a last digit.
+def verify_match(case: TokenMergeCase, inputs: Inputs) -> None:
+    """Hold matching to twice the error that plain PyTorch makes in float32, and a last digit.
 
-    A matching errs by the similarity that it misses: rounding may make another choice among near equals.
+    It errs by the similarity that it misses: rounding may make another choice among near equals.
+
+    Raises:
+        ReelmillError: it errs more.
+    """
+    metric_BNK = inputs.metric_BNK.double()
+    exact, near = (match_reference(inputs.metric_BNK.to(dtype), case.r, 1) for dtype in (torch.float64, torch.float32))
+    gains = (_gain(metric_BNK, matching) for matching in (exact, near, fused_match(inputs)))
+    hold_to_budget(f"match_tokens, {case.name}: similarity", *gains)
+
+
+def verify(case: TokenMergeCase, inputs: Inputs) -> None:
+    """The same for matching and for merging by its choice, with the gradients.
 
     Raises:
         ReelmillError: one errs more.
     """
-    exact, near = inputs.to(torch.float64), inputs.to(torch.float32)
+    verify_match(case, inputs)
     matching = fused_match(inputs)
-    gained = [
-        _gain(exact.metric_BNK, chosen)
-        for chosen in (*(match_reference(side.metric_BNK, case.r, 1) for side in (exact, near)), matching)
-    ]
-    hold_to_budget(f"match_tokens, {case.name}: similarity", *gained)
-    results = []
-    for side in (exact, near, inputs):
-        arguments = side.x_BND, side.residual_BND, side.size_BN, matching
-        if side is inputs:
-            merged_BMD, _ = merge_tokens(arguments[0], matching, residual_BND=arguments[1], size_BN=arguments[2])
-        else:
-            merged_BMD, _ = merge_reference(*arguments)
-        gradient = torch.autograd.grad(merged_BMD, side.x_BND, side.upstream.to(merged_BMD.dtype))
-        results.append((merged_BMD.detach(), *gradient))
-    for name, *three in zip(("tokens", "gradient"), *results, strict=True):
-        hold_to_budget(f"merge_tokens, {case.name}: {name}", *three)
+    truth, near = (
+        _results(side, merge_reference(side.x_BND, side.residual_BND, side.size_BN, matching)[0])
+        for side in (inputs.to(torch.float64), inputs.to(torch.float32))
+    )
+    names = ("tokens", "gradient", "residual gradient")
+    for name, *results in zip(names, truth, near, _results(inputs, fused(inputs)), strict=False):
+        hold_to_budget(f"token_merge, {case.name}: {name}", *results)
+
+
+def _results(inputs: Inputs, merged_BMD: Tensor) -> tuple[Tensor, ...]:
+    upstream = inputs.upstream.to(merged_BMD.dtype)
+    return merged_BMD.detach(), *torch.autograd.grad(merged_BMD, inputs.leaves, upstream)
 
 
 def _gain(metric_BNK: Tensor, matching: Matching) -> Tensor:
@@ -129,3 +138,18 @@ def _gain(metric_BNK: Tensor, matching: Matching) -> Tensor:
     into_BE = matching.target_BN[:, ::2].long() - kept  # negative for those that stay
     partner_BEK = unit_BNK[:, 1::2].gather(1, into_BE.clamp(min=0)[:, :, None].expand(-1, -1, unit_BNK.shape[2]))
     return ((unit_BNK[:, ::2] * partner_BEK).sum(2) * (into_BE >= 0)).sum(1)
+
+
+MATCH_COMPARISON = Comparison(
+    cases=TOKEN_MERGE,
+    make_inputs=make_inputs,
+    fused=fused_match,
+    eager=eager_match,
+    verify=verify_match,
+    launches=match_launches,
+    runs=("forward",),  # a matching has no gradient
+)
+
+MERGE_COMPARISON = Comparison(
+    cases=TOKEN_MERGE, make_inputs=make_inputs, fused=fused, eager=eager, verify=verify, launches=merge_launches
+)

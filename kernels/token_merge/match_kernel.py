@@ -4,11 +4,12 @@ similarity[e, o] = metric[2 e] . metric[2 o + 1] / (|metric[2 e]| |metric[2 o + 
 partner[e]       = the odd token o that is most similar to the even token e
 merges[e]        = e is among the r even tokens most similar to their partner
 
-Similarities exist as tiles only. Who is among the r best, and where each token goes, is found by counting: how many are
-better, how many stay before it, how many go to the same partner. So nothing is sorted, and no program waits for another.
+Similarities exist as tiles only. Who is among the r best, and where each token goes, is found by counting: how many
+are better, how many stay before it, how many go to the same partner. So nothing is sorted, and no program waits for
+another.
 
-Maxima are taken over integers that are ordered as the similarities are: a NaN is below every number, what is absent below
-a NaN, and equal similarities are equal, so that ties go to the lowest index on every device.
+Maxima are taken over integers that are ordered as the similarities are: a NaN is below every number, what is absent
+below a NaN, and equal similarities are equal, so that ties go to the lowest index on every device.
 """
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, import-untyped"

@@ -19,10 +19,10 @@ DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 def match_tokens(metric_BNK: Tensor, r: int, *, protect: int = 1, impl: Impl = "auto") -> Matching:
     """Choose r tokens at even positions, each of which will merge into the odd token that it resembles most.
 
-    Every even token picks the odd one of the highest cosine; the r tokens with the highest of these merge. Ties go to the
-    lowest position, twice: of equal odd tokens to the first, of equal even tokens to the first. A token of length 0 has
-    cosine 0 with all others. A cosine that is NaN is below every number; a length that is not finite makes its cosines
-    NaN (in float32, a length above 1.8e19 is not finite).
+    Every even token picks the odd one of the highest cosine; the r tokens with the highest of these merge. Ties go to
+    the lowest position, twice: of equal odd tokens to the first, of equal even tokens to the first. A token of length 0
+    has cosine 0 with all others. A cosine that is NaN is below every number; a length that is not finite makes its
+    cosines NaN (in float32, a length above 1.8e19 is not finite).
 
     Args:
         metric_BNK: (B, N, K) what likeness is judged by: in a vision transformer the mean over heads of the keys of its
@@ -107,7 +107,7 @@ def unmerge_tokens(merged_BMD: Tensor, matching: Matching, *, impl: Impl = "auto
         impl: "auto" takes Triton on CUDA and the blocked path on the CPU.
 
     Returns:
-        (B, N, D) in the dtype of `merged_BMD`. Its gradient sums, in fp32 (fp64 for fp64), what went to one merged token.
+        (B, N, D) in the dtype of `merged_BMD`. Its gradient sums in fp32 (fp64 for fp64).
 
     Raises:
         ValueError: shapes or devices disagree, or the dtype is not supported.

@@ -1,7 +1,8 @@
 """Token merging in plain PyTorch: the oracle of the other implementations.
 
-It holds all similarities, and differentiates by autograd, twice if need be. B images, N tokens of each, M after merging,
-D width, K width of the metric, E even tokens, O odd ones that may receive.
+It holds all similarities, and differentiates by autograd, twice if need be.
+
+B images, N tokens of each, M after merging, D width, K width of the metric, E even tokens, O odd ones that may receive.
 """
 
 import torch
@@ -25,7 +26,7 @@ def unit_rows(metric_BNK: Tensor) -> Tensor:
 
 def match_reference(metric_BNK: Tensor, r: int, protect: int) -> Matching:
     """Match even tokens with odd ones; see the op."""
-    B, N, _ = metric_BNK.shape
+    N = metric_BNK.shape[1]
     _, start = protected(protect)
     unit_BNK = unit_rows(metric_BNK)
     if r == 0:

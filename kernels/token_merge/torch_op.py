@@ -1,7 +1,7 @@
 """Token merging as torch knows it: registered ops, their shapes, gradients, autocast and FLOPs.
 
-Merging is linear, so its gradient needs the indices and the sizes alone. Only matching is cast under autocast: a residual
-stream keeps its dtype. Rows that are moved count no FLOPs, as in torch.
+Merging is linear, so its gradient needs the indices and the sizes alone. Only matching is cast under autocast: a
+residual stream keeps its dtype. Rows that are moved count no FLOPs, as in torch.
 """
 
 from collections.abc import Sequence
@@ -83,9 +83,7 @@ def _merge_shapes(
 
 
 @torch_merge_backward.register_fake
-def _merge_backward_shape(
-    grad: Tensor, size: Tensor | None, total: Tensor, target: Tensor, *_: Tensor | str
-) -> Tensor:
+def _merge_backward_shape(grad: Tensor, size: Tensor | None, total: Tensor, target: Tensor, *_: Tensor | str) -> Tensor:
     return grad.new_empty((*target.shape, grad.shape[2]))
 
 

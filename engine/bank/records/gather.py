@@ -18,7 +18,8 @@ from ....shards.schema import action_id
 from ...cluster import Effort
 from .clean import check_text, count_sentences
 from .inputs import InputFile
-from .reading import Chunk, Record, excerpt, read_chunk
+from .reading import read_chunk
+from .record import Chunk, Record, excerpt
 from .work import BankWork, Plan
 
 FLUSH_CHARS = 16_000_000

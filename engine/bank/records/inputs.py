@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 
 from ....shards.errors import UsageError
 from ...sources.folder import printable, walk
-from .reading import READERS, Chunk, check_parquet, read_chunk
+from .reading import READERS, check_parquet, read_chunk
+from .record import Chunk
 
 CHUNK_BYTES = 16_000_000
 """Of input that one task reads. The bank's bytes do not depend on it."""

@@ -7,50 +7,19 @@ as long as a record may be, or one batch of rows of a Parquet file.
 import json
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ....shards.bank.files import Reason
 from ....shards.errors import UsageError
+from .reading_csv import csv_records
+from .reading_tars import tar_records
+from .record import PIECE_BYTES, Chunk, Columns, Record, excerpt, lines_of, not_text, record_of, too_long
 
-PIECE_BYTES = 1 << 20
 BATCH_ROWS = 4096
 BATCH_BYTES = 32_000_000
-MAX_NAME_CHARS = 1000
-MAX_SOURCE_CHARS = 4000
-EXCERPT_CHARS = 200
-Columns = tuple[str, str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """A stretch of one file that one task reads."""
-
-    file: int
-    """Number of the file."""
-    path: str
-    start: int
-    """First byte (jsonl: records that begin in the stretch), or row group (Parquet); csv and tars are read whole."""
-    end: int
-
-
-class Record(NamedTuple):
-    """One record, or what is wrong with it."""
-
-    row: int
-    """Number in its chunk, from 0."""
-    offset: int
-    """Of its first byte in the file; -1 where there is none."""
-    action: str
-    """Empty where a fault hides it."""
-    text: str
-    source: str
-    """Empty where there is none."""
-    fault: tuple[Reason, str] | None = None
-    """Reason and detail; then `text` is an excerpt of what came."""
 
 
 def read_chunk(chunk: Chunk, columns: Columns, max_bytes: int) -> Iterator[Record]:
@@ -66,81 +35,6 @@ def read_chunk(chunk: Chunk, columns: Columns, max_bytes: int) -> Iterator[Recor
         OSError: it cannot be opened.
     """
     yield from READERS[os.path.splitext(chunk.path)[1].lower()](chunk, columns, max_bytes)
-
-
-def lines_of(file: BinaryIO, start: int, end: int, max_bytes: int) -> Iterator[tuple[int, int, bytes]]:
-    """(offset, length, line) of the lines that begin in [start, end); of a longer one than allowed the first bytes."""
-    offset = start
-    if start:
-        file.seek(start - 1)
-        offset += _pass_line(file) - 1
-    while offset < end:
-        line = file.readline(max_bytes + 1)
-        if not line:
-            return
-        size = len(line)
-        if size > max_bytes and not line.endswith(b"\n"):
-            size += _pass_line(file)
-        yield offset, size, line
-        offset += size
-
-
-def _pass_line(file: BinaryIO) -> int:
-    """Read to the end of a line, however long; returns how many bytes that was."""
-    passed = 0
-    while piece := file.readline(PIECE_BYTES):
-        passed += len(piece)
-        if piece.endswith(b"\n"):
-            break
-    return passed
-
-
-def excerpt(data: bytes | str) -> str:
-    """The beginning of what came, as text that can be stored."""
-    if isinstance(data, bytes):
-        data = data[: 4 * EXCERPT_CHARS].decode("utf-8", "backslashreplace")
-    return data[:EXCERPT_CHARS].encode("utf-8", "backslashreplace").decode()[:EXCERPT_CHARS]
-
-
-def too_long(row: int, offset: int, size: int, max_bytes: int, data: bytes) -> Record:
-    """A record of more bytes than one may have."""
-    detail = f"a record must have at most {max_bytes} bytes, got {size}"
-    return Record(row, offset, "", excerpt(data), "", ("long_record", detail))
-
-
-def not_text(row: int, offset: int, data: bytes, error: UnicodeDecodeError) -> Record:
-    """A record that is no UTF-8."""
-    detail = f"not UTF-8 at byte {error.start} of the record: {error.reason}"
-    return Record(row, offset, "", excerpt(data), "", ("encoding", detail))
-
-
-def record_of(row: int, offset: int, columns: Columns, action: Any, text: Any, source: Any) -> Record:
-    """A record out of its three values, which may be anything."""
-    if not isinstance(action, str) or not action.strip():
-        came = "" if action is None else f", got {action!r:.80}"
-        fault: tuple[Reason, str] = ("missing_action", f"`{columns[0]}` must be the name of an action{came}")
-        return Record(row, offset, "", excerpt(text if isinstance(text, str) else ""), "", fault)
-    shown = excerpt(action)
-    if len(action) > MAX_NAME_CHARS:
-        detail = f"`{columns[0]}` must have at most {MAX_NAME_CHARS} characters, got {len(action)}"
-        return Record(row, offset, shown, "", "", ("missing_action", detail))
-    if not isinstance(text, str):
-        came = "" if text is None else f", got {text!r:.80}"
-        return Record(row, offset, shown, "", "", ("missing_text", f"`{columns[1]}` must be text{came}"))
-    source = "" if source is None else str(source)
-    if len(source) > MAX_SOURCE_CHARS:
-        detail = f"`{columns[2]}` must have at most {MAX_SOURCE_CHARS} characters, got {len(source)}"
-        return Record(row, offset, shown, excerpt(text), "", ("long_record", detail))
-    for name, value in zip(columns, (action, text, source), strict=True):
-        if "\0" in value:
-            return Record(row, offset, shown, excerpt(text), "", ("nul", f"`{name}` holds a NUL"))
-        if not value.isascii():
-            try:
-                value.encode()
-            except UnicodeEncodeError:
-                fault = ("encoding", f"`{name}` holds half a surrogate pair")
-                return Record(row, offset, shown, excerpt(text), "", fault)
-    return Record(row, offset, action.strip(), text, source.strip())
 
 
 def _jsonl(chunk: Chunk, columns: Columns, max_bytes: int) -> Iterator[Record]:
@@ -238,23 +132,11 @@ def _parquet_record(row: int, values: tuple[Any, ...], columns: Columns, max_byt
         return not_text(row, -1, error.object, error)
 
 
-def _csv(chunk: Chunk, columns: Columns, max_bytes: int) -> Iterator[Record]:
-    from .reading_csv import csv_records  # it builds on this module
-
-    return csv_records(chunk, columns, max_bytes)
-
-
-def _tar(chunk: Chunk, columns: Columns, max_bytes: int) -> Iterator[Record]:
-    from .reading_tars import tar_records
-
-    return tar_records(chunk, columns, max_bytes)
-
-
 READERS: dict[str, Callable[[Chunk, Columns, int], Iterator[Record]]] = {
-    ".csv": _csv,
-    ".tsv": _csv,
+    ".csv": csv_records,
+    ".tsv": csv_records,
     ".jsonl": _jsonl,
     ".parquet": _parquet,
-    ".tar": _tar,
+    ".tar": tar_records,
 }
 """Kind of file, by its suffix → what reads it."""

@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 from ....shards.bank.files import Reason
 from ....shards.errors import UsageError
-from .reading import Chunk, Columns, Record, excerpt, lines_of, not_text, record_of, too_long
+from .record import Chunk, Columns, Record, excerpt, lines_of, not_text, record_of, too_long
 
 MAX_RECORD_LINES = 1000
 _OPEN = "unexpected end of data"

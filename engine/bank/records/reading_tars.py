@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from ...sources.tars import tar_members
-from .reading import Chunk, Columns, Record, excerpt, not_text, record_of, too_long
+from .record import Chunk, Columns, Record, excerpt, not_text, record_of, too_long
 
 TEXT_EXTENSIONS = (".json", ".txt", ".cls")
 

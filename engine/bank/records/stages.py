@@ -22,7 +22,7 @@ from .config import RunOptions
 from .gather import Seen, gather, part_of, too_many_names
 from .inputs import InputFile, chunks_of
 from .merging import PartInput, merge_part
-from .reading import Chunk
+from .record import Chunk
 from .work import BankWork, Plan
 
 INLINE_BYTES = 32_000_000

@@ -16,7 +16,7 @@ from reelmill.engine.loading.graph import FrameGraph, VideoGraph
 from reelmill.engine.loading.heads import Heads, head_for
 from reelmill.engine.loading.meter import Meter
 from reelmill.engine.loading.pixels import resized
-from reelmill.engine.loading.sampling import Colours, View
+from reelmill.engine.loading.sampling import PLAIN, Colours, View
 from reelmill.shards.errors import UsageError
 from reelmill.shards.table import Packets
 
@@ -57,7 +57,7 @@ def frame_graph(config: LoaderConfig = CONFIG, views: int = 6) -> FrameGraph:
     return FrameGraph(config, max_views=views, convert=torch.from_dlpack)
 
 
-def view(mirror: bool = False, colours: Colours = Colours()) -> View:
+def view(mirror: bool = False, colours: Colours = PLAIN) -> View:
     return View(np.arange(3), (0.0, 0.0), (1.0, 1.0), mirror, colours)
 
 
@@ -83,10 +83,8 @@ def test_colours_change_as_asked_and_plain_ones_not_at_all():
     config = replace(CONFIG, colour_jitter=0.5, dtype="uint8")
     clip = np.random.default_rng(2).integers(60, 180, (3, 16, 16, 3), dtype=np.uint8)
     changes = [Colours(), Colours(brightness=1.2), Colours(contrast=0.5), Colours(saturation=0.0), Colours(hue=180.0)]
-    plain, bright, flat, grey, turned = (
-        each.numpy().transpose(0, 2, 3, 1)
-        for each in frame_graph(config).run([clip] * 5, [view(colours=c) for c in changes])
-    )
+    made = frame_graph(config).run([clip] * 5, [view(colours=change) for change in changes])
+    plain, bright, flat, grey, turned = (each.numpy().transpose(0, 2, 3, 1) for each in made)
     assert np.array_equal(plain, clip)
     assert np.abs(bright - 1.2 * clip).max() <= 1
     assert np.abs(flat - (128 + 0.5 * (clip - 128.0))).max() <= 1
