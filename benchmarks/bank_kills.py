@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .. import console
+from ..engine.bank.records.work import BankWork
 from ..shards.errors import ReelmillError
 from ..shards.files import sha256_of
 from .bank_records import Written
@@ -53,7 +54,7 @@ def kill_builds(folder: Path, *, kills: int, seed: int, records: int, build_seco
                 killed, code = _killed(build_command(written, out), out.with_suffix(".log"), draw, pause)
                 done += killed
                 shown.update(killed)
-                if code == 0 or (not (out / ".work").exists() and (out / "bank.json").exists()):
+                if code == 0 or ((out / "bank.json").exists() and BankWork(out).cleared):
                     break
             else:
                 raise ReelmillError(f"a build must end: {out.with_suffix('.log').read_text()[-2000:]}")

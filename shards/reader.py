@@ -185,8 +185,15 @@ class Dataset:
         with os.fdopen(self.store.open(uri, entry.parquet_sha256), "rb") as file:
             try:
                 table = pq.read_table(file, columns=None if columns is None else list(columns))
-            except (OSError, pa.ArrowInvalid) as error:
+            except (OSError, pa.ArrowException) as error:
                 raise DamageError(f"{path} cannot be read as the table of its shard: {error}") from error
+        fields = list(SAMPLE) if columns is None else [SAMPLE.field(name) for name in columns]
+        found = {field.name: field.type for field in table.schema}
+        if found != {field.name: field.type for field in fields} or len(table) != entry.samples:
+            raise DamageError(
+                f"{path} must hold {entry.samples} rows with {', '.join(field.name for field in fields)} in the types "
+                f"of the format, got {len(table)} with {', '.join(found)}"
+            )
         return table.replace_schema_metadata(None)
 
     @cached_property

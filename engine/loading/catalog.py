@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ...shards.cache import DiskCache
-from ...shards.errors import ReelmillError, UsageError
+from ...shards.errors import DamageError, ReelmillError, UsageError
 from ...shards.manifest import hash_json
 from ...shards.reader import Dataset, SampleRef
 from ...shards.schema import Member
@@ -22,6 +22,7 @@ from ...shards.store import Remote
 from ...shards.table import Packets
 from ..fetch import fetch_file
 from .config import LoaderConfig
+from .rows import check_row, harmless
 
 Rows = NDArray[np.int64]
 
@@ -34,10 +35,12 @@ class Sample:
     ref: SampleRef
     row: dict[str, Any]
     """Of `schema.SAMPLE`, without its packets."""
+    error: Exception | None = None
+    """Why the row cannot be believed; then it holds what is harmless: a key where there is one."""
 
     @property
     def key(self) -> str:
-        """Names the sample."""
+        """Names the sample; "" where its table does not tell."""
         key: str = self.row["key"]
         return key
 
@@ -98,9 +101,15 @@ class Catalog:
         """The sample of a number in a dataset, among those that take part."""
         shard = int(np.searchsorted(self._firsts[source], number, side="right")) - 1
         place = int(self._chosen[source][shard][number - self._firsts[source][shard]])
-        dataset, table = self.datasets[source], self.datasets[source].rows(shard)
-        row = {name: table.column(name)[place].as_py() for name in table.column_names if name != "packets"}
-        return Sample(dataset, SampleRef(shard, place), row)
+        dataset, ref = self.datasets[source], SampleRef(shard, place)
+        row: dict[str, Any] = {}
+        try:
+            table = dataset.rows(shard)
+            row = {name: table.column(name)[place].as_py() for name in table.column_names if name != "packets"}
+            check_row(row)
+        except (DamageError, ValueError, IndexError) as error:
+            return Sample(dataset, ref, harmless(row), error)
+        return Sample(dataset, ref, row)
 
     def shards_of(self, sources: NDArray[np.int64], numbers: NDArray[np.int64]) -> list[tuple[int, int]]:
         """(dataset, shard) of each sample."""

@@ -64,7 +64,7 @@ def decode_frames(
     elif codec in DIRECT_CODECS and bool((packets.offset >= 0).all()) and _one_header(data):
         frames = _direct(data, packets, places, codec)
     else:
-        frames = _demuxed(data, packets, places)
+        frames = _demuxed(data, packets, places, codec)
     clip = _rgb(frames, places)
     return np.ascontiguousarray(np.rot90(clip, -(rotation // 90), axes=(1, 2))) if rotation else clip
 
@@ -157,7 +157,7 @@ def _direct(data: bytes, packets: Packets, places: Sequence[int], codec: str) ->
     """Packets by their offsets into a decoder that knows the container's header; `pts` are places in the table."""
     wanted = set(places)
     with av.open(io.BytesIO(data), "r", options=MEMORY_OPTIONS | WITHOUT_DECODERS) as container:
-        decoder = _first_video(container).codec_context
+        decoder = _first_video(container, codec).codec_context
         decoder.thread_count = 1
         if codec == "h264":  # where a stream does not say how far pictures are out of order, the most is taken
             decoder.options = {"strict": "1"}
@@ -180,11 +180,11 @@ def _of(frames: Sequence[VideoFrame], wanted: set[int]) -> Iterator[tuple[int, V
             yield frame.pts, frame
 
 
-def _demuxed(data: bytes, packets: Packets, places: Sequence[int]) -> Iterator[tuple[int, VideoFrame]]:
+def _demuxed(data: bytes, packets: Packets, places: Sequence[int], codec: str) -> Iterator[tuple[int, VideoFrame]]:
     """The same by way of the container, where packets do not lie in the file as they are, or are not all there is."""
     place_of = {int(packets.pts[place]): place for place in places}
     with av.open(io.BytesIO(data), "r", options=MEMORY_OPTIONS) as container:
-        stream = _first_video(container)
+        stream = _first_video(container, codec)
         stream.codec_context.thread_count = 1
         for first, last in runs_of(packets, places):
             left = {int(packets.pts[place]) for place in places if first <= place <= last}
@@ -207,16 +207,18 @@ def _frames_from(container: Any, stream: Any, first_pts: int | None) -> Iterator
             yield from packet.decode()
 
 
-def _first_video(container: Any) -> Any:
+def _first_video(container: Any, codec: str) -> Any:
     """The stream that was probed: the first that is no cover picture.
 
     Raises:
-        ValueError: the file holds none.
+        ValueError: the file holds none, or one of another codec.
     """
     pictures = av.stream.Disposition.attached_pic
     stream = next((s for s in container.streams.video if not s.disposition & pictures), None)
     if stream is None or stream.codec_context is None:
         raise ValueError("the file holds no video that FFmpeg knows")
+    if (found := stream.codec_context.codec.canonical_name) != codec:
+        raise ValueError(f"the table says {codec}, but the file holds {found}")
     return stream
 
 

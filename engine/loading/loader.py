@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -31,10 +31,13 @@ from .config import LoaderConfig
 from .heads import Heads, Video
 from .meter import Meter
 from .quarantine import Quarantine
+from .rows import harmless
 from .sampling import Source, View, make_views
 from .texts import Texts
 
 STATE_KEYS = ("seed", "epoch", "position", "window_shards", "global_batch", "weights", "samples", "order_version")
+DECODE_ERRORS = (DamageError, MediaError, FFmpegError, ValueError, IndexError, ArithmeticError, AttributeError)
+"""What a damaged sample raises; the last two where a table lacks values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,23 +257,34 @@ class ClipLoader:
 
     def _load(self, epoch: int, source: int, number: int, counted: bool) -> _Loaded:
         sample = self._catalog.sample(source, number)
+        try:
+            views = self._views(sample, epoch)
+        except DECODE_ERRORS as error:  # of the packet table, where times are asked of it
+            sample = replace(sample, row=harmless(sample.row), error=error)
+            views = make_views(replace(self.config, sampling="segments"), Source(sample.key, 1, 1.0, 1.0), epoch=epoch)
+        return _Loaded(sample, views, self._decode(sample, views) if counted else None)
+
+    def _views(self, sample: Sample, epoch: int) -> list[View]:
         row = sample.row
         wide, high = row["width"] * row["pixel_aspect"], row["height"]
         if row["rotation"] in (90, 270):
             wide, high = high, wide
-        times = sample.times_seconds() if self.config.sampling == "seconds" else None
-        views = make_views(self.config, Source(sample.key, row["frames"], wide, high, times), epoch=epoch)
-        return _Loaded(sample, views, self._decode(sample, views) if counted else None)
+        times = None
+        if self.config.sampling == "seconds":
+            times = np.zeros(1) if sample.error else sample.times_seconds()
+        return make_views(self.config, Source(sample.key, row["frames"], wide, high, times), epoch=epoch)
 
     def _decode(self, sample: Sample, views: Sequence[View]) -> Video | None:
         """As far as a thread decodes it; None, and a line in the quarantine file, where the sample is damaged."""
         codec, rotation = sample.row["codec"], sample.row["rotation"]
         self.meter.sample()
         try:
+            if sample.error is not None:
+                raise sample.error
             data = sample.dataset.tar(sample.ref.shard).read(sample.key, sample.video)
             self.meter.payload(len(data))
             return self._heads.decode(data, sample.packets, views, codec=codec, rotation=rotation)
-        except (DamageError, MediaError, FFmpegError, ValueError, IndexError) as error:
+        except DECODE_ERRORS as error:
             self._quarantine.add(sample, error)
             return None
 

@@ -78,8 +78,8 @@ def match_kernel(
 @triton.jit
 def _inverse_root(square):
     """1 / sqrt(square); 0 for 0, NaN for what is not finite."""
-    root = tl.where(square < float("inf"), tl.rsqrt(square), float("nan"))
-    return tl.where(square == 0, 0.0, root)
+    known = (square > 0) & (square < float("inf"))
+    return tl.where(known, tl.rsqrt(tl.where(known, square, 1.0)), tl.where(square == 0, 0.0, float("nan")))
 
 
 @triton.jit(do_not_specialize=["E", "start"])

@@ -83,14 +83,15 @@ def build_bank(config: BankBuildConfig) -> BankTotals:
 def _check_out(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise UsageError(f"out must be a folder, but {out} is a file")
-    if not out.is_dir() or not any(out.iterdir()):
-        return
-    unfinished = (out / WORK_NAME).is_dir()
-    if (out / NAME).is_file() and not unfinished:
+    unfinished = not BankWork(out).cleared
+    held = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    if not unfinished:
+        held.discard(WORK_NAME)
+    if NAME in held and not unfinished:
         raise UsageError(f"out must be a new or empty folder, but {out} holds a bank; `bank add` adds to one")
     ours = {WORK_NAME, NAME, DESCRIPTIONS_FOLDER, "actions.parquet", "merges.csv", "ledger.parquet"}
-    strangers = sorted(path.name for path in out.iterdir() if path.name not in ours and not path.name.endswith(".part"))
-    if strangers or not unfinished:
+    strangers = sorted(name for name in held - ours if not name.endswith(".part"))
+    if strangers or (held and not unfinished):
         raise UsageError(f"out must be a new or empty folder, but {out} holds {strangers or 'something'}")
 
 

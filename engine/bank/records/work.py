@@ -6,6 +6,7 @@ times of the files) is the same to the letter; otherwise it starts over.
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -79,7 +80,19 @@ class BankWork:
         self.folder = self.out / WORK_NAME
         self._work = Work(out)
         self.lock = self._work.lock
-        self.clear = self._work.clear
+
+    def clear(self) -> None:
+        """Forget everything; the plan goes last, so that what a kill leaves of the folder is still told to be ours."""
+        if self.folder.is_dir():
+            for path in self.folder.iterdir():
+                if path.name != PLAN_NAME:
+                    shutil.rmtree(path, ignore_errors=True)
+        self._work.clear()
+
+    @property
+    def cleared(self) -> bool:
+        """Whether there is nothing in the folder: a kill may leave that much."""
+        return not self.folder.is_dir() or not any(self.folder.iterdir())
 
     def open(self, plan: Plan, *, resume: bool) -> bool:
         """Make the folder for this plan; whether a killed job's notes are in it.

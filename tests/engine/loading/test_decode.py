@@ -136,8 +136,7 @@ def test_a_video_whose_start_an_edit_list_hides(tmp_path):
         for packet in given.demux(given.streams.video[0]):
             if packet.size:
                 packet.stream = stream
-                shift = round(0.4 / packet.time_base)
-                packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+                packet.pts, packet.dts = (t - round(0.4 / packet.time_base) for t in (packet.pts or 0, packet.dts or 0))
                 taken.mux(packet)
     packets, whole = packets_of(cut), pictures(cut)
     assert 25 <= len(whole) == packets.shown.sum() < len(packets)

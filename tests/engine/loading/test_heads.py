@@ -19,6 +19,7 @@ from reelmill.engine.loading.pixels import resized
 from reelmill.engine.loading.sampling import PLAIN, Colours, View
 from reelmill.shards.errors import UsageError
 from reelmill.shards.table import Packets
+from torch.utils.dlpack import from_dlpack
 
 CONFIG = LoaderConfig(global_batch=4, frames=3, size=16, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
 MEAN, STD = np.array(CONFIG.mean), np.array(CONFIG.std)
@@ -32,7 +33,7 @@ def vp9(tmp_path_factory, local_ray) -> Path:
     for clip in range(10):
         write(folder / "in" / "run" / f"{clip}.webm", np.random.default_rng(clip), frames=20 + clip)
     ingest(IngestConfig(input=folder / "in", out=folder / "out"))
-    return folder / "out"
+    return Path(folder / "out")
 
 
 def write(path: Path, rng: np.random.Generator, frames: int) -> None:
@@ -54,7 +55,7 @@ def clips(dataset: Path, **options) -> torch.Tensor:
 
 
 def frame_graph(config: LoaderConfig = CONFIG, views: int = 6) -> FrameGraph:
-    return FrameGraph(config, max_views=views, convert=torch.from_dlpack)
+    return FrameGraph(config, max_views=views, convert=from_dlpack)
 
 
 def view(mirror: bool = False, colours: Colours = PLAIN) -> View:
@@ -151,7 +152,7 @@ def test_every_dtype_is_that_of_float32_rounded(vp9):
 
 def test_a_video_that_dali_does_not_decode_costs_itself_alone(media, tmp_path):
     good = [media.video(tmp_path / f"{n}.webm", codec="libvpx-vp9", tint=30 * n).read_bytes() for n in range(2)]
-    graph = VideoGraph(CONFIG, decoder="cpu", max_views=4, convert=torch.from_dlpack)
+    graph = VideoGraph(CONFIG, decoder="cpu", max_views=4, convert=from_dlpack)
     beyond = replace(view(), frames=np.array([0, 1, 999]))
     want = graph.run(good, [view(), view(mirror=True)])
     found = graph.run([good[0], b"no video at all", good[1], good[0]], [view(), view(), view(mirror=True), beyond])

@@ -42,7 +42,8 @@ def video(media, tmp_path):
 def one(video):
     """A single worker that has started, and what it must give."""
     workers = Workers(replace(CONFIG, workers=1, sample_seconds=2.0))
-    want = decode_windows(*video, [VIEW], codec="h264", rotation=0)
+    data, packets = video
+    want = decode_windows(data, packets, [VIEW], codec="h264", rotation=0)
     assert np.array_equal(decode(workers, video)[0], want[0])
     yield workers, want
     workers.close()

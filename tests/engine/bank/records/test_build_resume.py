@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -131,6 +132,32 @@ def test_what_a_kill_between_two_steps_leaves_is_taken_over(records, want, tmp_p
             build_bank(BankBuildConfig(records=records, out=tmp_path / "bank", part_mb=1, min_words=2))
     build_bank(config)
     assert files_of(tmp_path / "bank") == want
+
+
+@pytest.mark.parametrize("removed", [0, 1, 2])
+def test_a_kill_while_the_scratch_folder_goes_loses_nothing(records, want, tmp_path, monkeypatch, removed):
+    class Killed(BaseException):
+        pass
+
+    config, calls, remove = BankBuildConfig(records=records, out=tmp_path / "bank", part_mb=1), [], shutil.rmtree
+
+    def killed(path, **options):
+        if (tmp_path / "bank/bank.json").exists():
+            calls.append(path)
+            if len(calls) > removed:
+                raise Killed
+        remove(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    with pytest.raises(Killed):
+        build_bank(config)
+    monkeypatch.undo()
+    assert (tmp_path / "bank/.work/plan.json").exists()
+    build_bank(config)
+    assert files_of(tmp_path / "bank") == want
+    (tmp_path / "bank/.work").mkdir()  # as a kill leaves it after the last file in it
+    with pytest.raises(UsageError, match="holds a bank; `bank add` adds to one"):
+        build_bank(config)
 
 
 def test_what_has_been_read_is_not_read_again(records, want, tmp_path, monkeypatch):

@@ -1,0 +1,304 @@
+"""Shards damaged after ingest, in many ways: the epoch ends, every good sample comes once, every bad one is told."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from reelmill.benchmarks.load_world import write_dataset
+from reelmill.engine import ClipLoader, LoaderConfig
+from reelmill.shards.reader import Dataset
+from reelmill.shards.schema import SAMPLE
+
+SHARD = 40
+FORMS = {"mjpeg": ("mkv", "mjpeg"), "h264": ("mp4", "libx264"), "vp9": ("webm", "libvpx-vp9")}
+
+
+@dataclass
+class Open:
+    """One shard, taken apart: what a damage changes is written back."""
+
+    tar: bytearray
+    rows: list[dict[str, Any]]
+
+    def video(self, row: int) -> slice:
+        member = self.rows[row]["members"][0]
+        return slice(member["offset"], member["offset"] + member["size"])
+
+
+Damage = Callable[[Open, int], None]
+
+
+def tell(**fields: Any) -> Damage:
+    """The table says something else of the sample."""
+    return lambda shard, row: shard.rows[row].update(fields)
+
+
+def tell_member(**fields: Any) -> Damage:
+    return lambda shard, row: shard.rows[row]["members"][0].update(fields)
+
+
+def tell_packets(**fields: Any) -> Damage:
+    def change(shard: Open, row: int) -> None:
+        for packet in shard.rows[row]["packets"]:
+            packet.update(fields)
+
+    return change
+
+
+def flip(place: int) -> Damage:
+    def change(shard: Open, row: int) -> None:
+        shard.tar[shard.video(row).start + place] ^= 0x10
+
+    return change
+
+
+def fill(value: int, first: int, count: int) -> Damage:
+    def change(shard: Open, row: int) -> None:
+        start = shard.video(row).start + first
+        shard.tar[start : start + count] = bytes([value]) * count
+
+    return change
+
+
+def other_bytes(shard: Open, row: int) -> None:
+    """Those of the next sample, which is another video, under this one's length."""
+    here, there = shard.video(row), shard.video(row + 1)
+    size = min(here.stop - here.start, there.stop - there.start)
+    shard.tar[here.start : here.start + size] = shard.tar[there.start : there.start + size]
+
+
+def moved(shard: Open, row: int) -> None:
+    here = shard.video(row)
+    shard.tar[here] = shard.tar[here.start + 1 : here.stop] + b"\0"
+
+
+def reversed_bytes(shard: Open, row: int) -> None:
+    here = shard.video(row)
+    shard.tar[here] = shard.tar[here][::-1]
+
+
+def other_packets(shard: Open, row: int) -> None:
+    """All of another size than the packets have."""
+    for packet in shard.rows[row]["packets"]:
+        packet["size"] = max(1, packet["size"] // 3)
+
+
+def no_offsets_in_header(shard: Open, row: int) -> None:
+    """Every packet is said to lie at the start of the file."""
+    for packet in shard.rows[row]["packets"]:
+        packet["offset"] = 0
+
+
+DAMAGES: dict[str, Damage] = {
+    "a flipped bit in the header": flip(5),
+    "a flipped bit in the middle": flip(900),
+    "zeroes": fill(0, 200, 300),
+    "ones": fill(255, 500, 64),
+    "the bytes of another sample": other_bytes,
+    "moved by a byte": moved,
+    "reversed": reversed_bytes,
+    "a wrong crc32": tell_member(crc32=1),
+    "an offset beyond the tar": tell_member(offset=1 << 40),
+    "a negative offset": tell_member(offset=-512),
+    "the offset of the tar's first header": tell_member(offset=0),
+    "a size beyond the tar": tell_member(size=1 << 40),
+    "the largest size": tell_member(size=(1 << 63) - 1),
+    "a negative size": tell_member(size=-1),
+    "a shorter size": tell_member(size=700),
+    "no size": tell_member(size=None),
+    "no members": tell(members=[]),
+    "members that are none": tell(members=[None]),
+    "another codec": tell(codec="theora"),
+    "no codec": tell(codec=None),
+    "a width of 0": tell(width=0),
+    "a negative height": tell(height=-64),
+    "a huge picture": tell(width=1 << 30, height=1 << 30),
+    "pixels without an aspect": tell(pixel_aspect=float("nan")),
+    "an odd rotation": tell(rotation=45),
+    "no frames": tell(frames=0),
+    "more frames than packets": tell(frames=1 << 50),
+    "no packets": tell(packets=[]),
+    "packets that are null": tell(packets=None),
+    "packets beyond the file": tell_packets(offset=1 << 50),
+    "packets before the file": tell_packets(offset=-(1 << 50)),
+    "packets of huge sizes": tell_packets(size=(1 << 31) - 1),
+    "packets of negative sizes": tell_packets(size=-5),
+    "packets of other sizes": other_packets,
+    "packets at the start": no_offsets_in_header,
+    "packets that show nothing": tell_packets(pts=None),
+    "labels that are null": tell(labels=None),
+    "an empty key": tell(key=""),
+}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, media) -> Path:
+    """Two shards of each form, 40 samples in each."""
+    folder = tmp_path_factory.mktemp("whole")
+    for form, (suffix, codec) in FORMS.items():
+        videos = [
+            media.video(folder / "videos" / form / f"{n}.{suffix}", codec=codec, frames=16, tint=30 * n)
+            for n in range(4)
+        ]
+        write_dataset(folder / form, videos, 2 * SHARD, shard_samples=SHARD)
+    return Path(folder)
+
+
+def damaged(whole: Path, out: Path, kinds: list[str]) -> tuple[Path, dict[str, str]]:
+    """A copy whose first shard has a sample of each kind of damage; with the kinds by key."""
+    shutil.copytree(whole, out)
+    opened = Dataset(out)
+    tar = opened.tar_path(0)
+    shard = Open(bytearray(tar.read_bytes()), opened.shard_table(0).to_pylist())
+    bad = {}
+    for place, kind in enumerate(kinds):
+        bad[shard.rows[place]["key"]] = kind
+        DAMAGES[kind](shard, place)
+    tar.write_bytes(shard.tar)
+    pq.write_table(pa.Table.from_pylist(shard.rows, SAMPLE), tar.with_suffix(".parquet"))
+    return out, bad
+
+
+def epoch(dataset: Path, quarantine: Path, **options: Any) -> tuple[dict[str, int], list[dict[str, Any]], list[str]]:
+    """How often each valid key came, the lines of the quarantine, and the keys of slots that are not valid."""
+    config = LoaderConfig(
+        **({"global_batch": 5, "frames": 4, "size": 16, "quarantine": quarantine, "max_bad_fraction": 1.0} | options)
+    )
+    loader = ClipLoader(dataset, config)
+    times: dict[str, int] = {}
+    lost = []
+    for batch in loader:
+        for key, valid in zip(batch.keys, batch.valid_B.tolist(), strict=True):
+            if valid:
+                times[key] = times.get(key, 0) + 1
+            else:
+                lost.append(key)
+    loader.close()
+    lines = [json.loads(line) for line in quarantine.read_text().splitlines()] if quarantine.exists() else []
+    return times, lines, lost
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("form", FORMS)
+def test_damage_costs_the_damaged_samples_alone(whole, tmp_path, form, workers):
+    keys = Dataset(whole / form).table(["key"]).column("key").to_pylist()
+    folder, bad = damaged(whole / form, tmp_path / "bad", list(DAMAGES))
+    times, lines, lost = epoch(folder, tmp_path / "quarantine.jsonl", workers=workers)
+    unnamed = {key for key, kind in bad.items() if kind == "an empty key"}
+    come = {bad[key] for key in times if key in bad}
+    assert come == set()
+    assert times == {key: 1 for key in keys if key not in bad}
+    assert sorted(lost) == sorted([*(set(bad) - unnamed), *([""] * len(unnamed))])
+    assert sorted(line["key"] for line in lines) == sorted(lost)
+    offsets = dict(zip(keys, table_offsets(whole / form), strict=True))
+    told = ("an offset", "a negative offset", "the offset", "members", "no members")
+    for line in lines:
+        assert line["shard"] == "shards/000000.tar"
+        assert line["error"]
+        kind = bad.get(line["key"])
+        if kind is not None and not kind.startswith(told):
+            assert line["offset"] == offsets[line["key"]], kind
+
+
+def test_damage_under_the_all_dali_graph_costs_no_other_sample(whole, tmp_path):
+    """DALI reads the container by itself: what a table says wrongly of packets does not matter to it."""
+    keys = Dataset(whole / "vp9").table(["key"]).column("key").to_pylist()
+    folder, bad = damaged(whole / "vp9", tmp_path / "bad", list(DAMAGES))
+    times, lines, lost = epoch(folder, tmp_path / "quarantine.jsonl", workers=1, head="dali-cpu")
+    assert max(times.values()) == 1
+    assert set(keys) - set(bad) <= set(times)
+    assert len(times) + len(lost) == 2 * SHARD
+    assert len(lines) == len(lost) >= 20
+
+
+def table_offsets(dataset: Path) -> list[int]:
+    return [members[0]["offset"] for members in Dataset(dataset).table(["members"]).column("members").to_pylist()]
+
+
+def cut_tar(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:10_000])
+
+
+def make_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def cut_table(path: Path) -> None:
+    table = path.with_suffix(".parquet")
+    table.write_bytes(table.read_bytes()[:-100])
+
+
+def other_columns(path: Path) -> None:
+    table = pq.read_table(path.with_suffix(".parquet"))
+    pq.write_table(table.drop_columns(["codec"]), path.with_suffix(".parquet"))
+
+
+def other_types(path: Path) -> None:
+    table = pq.read_table(path.with_suffix(".parquet"))
+    place = table.column_names.index("frames")
+    texts = table.column("frames").cast(pa.string())
+    pq.write_table(table.set_column(place, "frames", texts), path.with_suffix(".parquet"))
+
+
+def fewer_rows(path: Path) -> None:
+    pq.write_table(pq.read_table(path.with_suffix(".parquet")).slice(0, 10), path.with_suffix(".parquet"))
+
+
+@pytest.mark.parametrize(
+    ("damage", "lost_keys"),
+    [
+        (Path.unlink, True),
+        (make_folder, True),
+        (lambda path: path.write_bytes(b""), True),
+        (cut_tar, True),
+        (lambda path: path.with_suffix(".parquet").unlink(), False),
+        (lambda path: path.with_suffix(".parquet").write_bytes(b"PAR1" * 99), False),
+        (cut_table, False),
+        (other_columns, False),
+        (other_types, False),
+        (fewer_rows, False),
+    ],
+)
+def test_a_shard_that_does_not_open_costs_its_samples(whole, tmp_path, damage, lost_keys):
+    folder = tmp_path / "bad"
+    shutil.copytree(whole / "mjpeg", folder)
+    keys = Dataset(folder).table(["key"]).column("key").to_pylist()
+    damage(folder / "shards" / "000001.tar")
+    times, lines, _ = epoch(folder, tmp_path / "quarantine.jsonl")
+    missing = SHARD if damage is not cut_tar else SHARD - sum(key in times for key in keys[SHARD:])
+    assert missing > SHARD // 2
+    assert len(times) == 2 * SHARD - missing
+    assert set(keys[:SHARD]) <= set(times)
+    assert max(times.values()) == 1
+    assert len(lines) == missing
+    assert {line["shard"] for line in lines} == {"shards/000001.tar"}
+    assert {line["key"] for line in lines} <= (set(keys[SHARD:]) if lost_keys else {""})
+
+
+@pytest.mark.parametrize("sampling", ["segments", "dense", "seconds"])
+def test_evaluation_and_every_sampling_go_on(whole, tmp_path, sampling):
+    kinds = [kind for kind in DAMAGES if sampling != "seconds" or kind != "more frames than packets"]  # not looked at
+    folder, bad = damaged(whole / "h264", tmp_path / "bad", kinds)
+    options = {"training": False, "clips": 2, "crops": 3, "sampling": sampling}
+    times, lines, _ = epoch(folder, tmp_path / "quarantine.jsonl", **options)
+    assert len(times) == 2 * SHARD - len(bad)
+    assert len(lines) == len(bad)
+
+
+def test_times_that_are_turned_round_cost_no_more_than_their_sample(whole, tmp_path):
+    shutil.copytree(whole / "h264", tmp_path / "bad")
+    opened = Dataset(tmp_path / "bad")
+    rows = opened.shard_table(0).to_pylist()
+    for packet in rows[0]["packets"]:
+        packet["pts"] = -packet["pts"]
+    pq.write_table(pa.Table.from_pylist(rows, SAMPLE), opened.tar_path(0).with_suffix(".parquet"))
+    times, lines, lost = epoch(tmp_path / "bad", tmp_path / "quarantine.jsonl")
+    assert len(times) + len(lost) == 2 * SHARD
+    assert len(lost) == len(lines) <= 1
