@@ -185,13 +185,15 @@ def _words(text: str) -> str:
 
 @lru_cache(CACHED_NAMES)
 def _lemma(word: str, lemma: Lemma, guess: bool) -> str:
-    """The first of its lemmas, as the first part of speech that knows the word; the word itself where none does."""
+    """The first of its lemmas, as the first part of speech that knows the word; the word itself where none does, and
+    where it is a base form: actions are seldom named in the past tense, so that to saw is not what somebody saw.
+    """
     if not word.isalpha() or len(word) > LONGEST_WORD:
         return word
     for part in _PARTS[lemma]:
         lemmas = lemminflect.getLemma(word, upos=part, lemmatize_oov=False)
         if lemmas:
-            return str(lemmas[0])
+            return word if word in lemmas else str(lemmas[0])
     if guess and _INFLECTED.search(word):
         lemmas = lemminflect.getLemma(word, upos=_PARTS[lemma][0])
         return str(lemmas[0]) if lemmas else word

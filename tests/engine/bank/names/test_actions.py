@@ -177,3 +177,16 @@ def test_steps_count_what_is_distinct_after_each_rule(seven_lists):
     assert dict(distinct_per_step(names, NameRules(drop_words="off", lemma="off")))["lower_case"] == 1309
     assert abs(steps["lemma"] - 1211) <= 3
     assert steps["lemma"] == len({canonical_name(name, PAPER) for name in names})
+
+
+@pytest.mark.parametrize(
+    ("name", "canonical"),
+    [
+        ("saw wood", "saw wood"),
+        ("sawing wood", "saw wood"),
+        ("lay bricks", "lay brick"),
+        ("felling trees", "fell tree"),
+    ],
+)
+def test_a_base_form_is_not_taken_for_a_past_tense(name, canonical):
+    assert canonical_name(name) == canonical

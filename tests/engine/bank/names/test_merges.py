@@ -68,7 +68,8 @@ def test_the_table_is_its_own_file_of_overrides(tmp_path):
     path = tmp_path / "merges.csv"
     path.write_bytes(merges_csv(rows, names))
     overrides = read_overrides(path)
-    assert overrides == {spelling: names(spelling) for spelling in spellings if names(spelling) != spelling}
+    listed = {spelling: names(spelling) for spelling in spellings if names(spelling) != spelling}
+    assert overrides == listed | {"saw wood": "saw wood"}  # which shares its name
     again = Names(SAFE, overrides)
     assert merges_csv([(again(s), s, "x") for s in spellings], again) == path.read_bytes()
     assert Names(PAPER, overrides)("saw wood") == names("saw wood")
