@@ -36,7 +36,7 @@ def write_clips(folder: Path, count: int, *, seconds: float = 10.0) -> Path:
 
 
 def _encode(path: Path, rng: np.random.Generator, frames: int) -> None:
-    background, thing = _texture(rng, HEIGHT + 80, WIDTH + 100), _texture(rng, 64, 64)
+    background, thing = texture(rng, HEIGHT + 80, WIDTH + 100), texture(rng, 64, 64)
     grains = rng.normal(0, GRAIN, (7, HEIGHT, WIDTH, 1)).astype(np.int16)
     with av.open(str(path), "w") as container:
         options = {"preset": "veryfast", "crf": "24", "g": "100"}
@@ -53,7 +53,7 @@ def _encode(path: Path, rng: np.random.Generator, frames: int) -> None:
         container.mux(stream.encode(None))
 
 
-def _texture(rng: np.random.Generator, height: int, width: int) -> Picture:
+def texture(rng: np.random.Generator, height: int, width: int) -> Picture:
     """Random patches of every size, the larger the stronger, as in pictures of the world."""
     sum_HWC = np.zeros((height, width, 3))
     for octave in range(1, 8):

@@ -84,7 +84,7 @@ def measure(
             for name, run in runs.items():
                 times_ms[name].append(_milliseconds(run, device))
         for name, run in runs.items():
-            fifths = statistics.quantiles(times_ms[name], n=5)
+            fifths = statistics.quantiles(times_ms[name], n=5, method="inclusive")
             p50_ms = statistics.median(times_ms[name])
             figures[name] |= {f"{what}_p20_ms": fifths[0], f"{what}_p50_ms": p50_ms, f"{what}_p80_ms": fifths[3]}
             figures[name][f"{what}_peak_bytes"] = _peak_bytes(run, device)

@@ -75,7 +75,9 @@ def make_views(config: LoaderConfig, source: Source, *, epoch: int) -> list[View
         aspect = source.width / source.height
         anchor, shape = _random_window(draws[config.frames + 4 :], draws[1:3], config.min_crop_area, aspect)
         indices = _indices(config, source, draws[4 : 4 + config.frames], float(draws[3]))
-        colours = _colours(config, uniforms(7, "colours", config.seed, epoch, source.key, 0))
+        colours = PLAIN
+        if config.colour_jitter or config.grey:
+            colours = _colours(config, uniforms(7, "colours", config.seed, epoch, source.key, 0))
         return [View(indices, anchor, shape, bool(draws[0] < config.flip), colours)]
     views = []
     for clip in range(config.clips):

@@ -35,6 +35,10 @@ def merge_launches(arch: int) -> Iterator[tuple[str, torch.dtype, Launch]]:
         yield "gradient of merge, sizes", dtype, plan_spread(merged_BMD, size_BN, total_BM, matching)[0]
         yield "gradient of merge", dtype, plan_spread(merged_BMD, None, total_BM, matching)[0]
         yield "unmerge", dtype, plan_spread(merged_BMD, None, None, matching)[0]
+        odd_BND = _empty(B, N, 767, dtype=dtype)  # one element at a time
+        collect, merged_BMD, total_BM = plan_collect(odd_BND, odd_BND, size_BN, matching, mean=True)
+        yield "merge a residual branch, sizes, width 767", dtype, collect
+        yield "gradient of merge, sizes, width 767", dtype, plan_spread(merged_BMD, size_BN, total_BM, matching)[0]
     mixed, _, _ = plan_collect(_empty(B, N, D, dtype=torch.bfloat16), _empty(B, N, D), size_BN, matching, mean=True)
     yield "merge a branch into a float32 stream", torch.bfloat16, mixed
 

@@ -51,7 +51,7 @@ def merge(
     x_BND: Tensor, residual_BND: Tensor | None, size_BN: Tensor | None, matching: Matching
 ) -> tuple[Tensor, Tensor]:
     """Means weighted by size, in the wider dtype of both inputs, and the sizes added up."""
-    shape = len(x_BND), matching.merged
+    B, M, D = len(x_BND), matching.merged, x_BND.shape[2]
     groups = _groups(matching)
     sides = [side for side in (x_BND, residual_BND) if side is not None]
     merged = _copy_rows(sides, groups.first)
@@ -61,7 +61,7 @@ def merge(
     total[groups.row] = _group_sums([size_BN[:, :, None]], None, groups).squeeze(1)
     sums = _group_sums(sides, size_BN, groups)
     merged[groups.row] = sums.div_(total[groups.row, None]).to(merged.dtype)
-    return merged.unflatten(0, shape), total.view(shape)
+    return merged.view(B, M, D), total.view(B, M)
 
 
 def merge_backward(grad_BMD: Tensor, size_BN: Tensor | None, total_BM: Tensor, matching: Matching) -> Tensor:
@@ -81,7 +81,7 @@ def merge_backward(grad_BMD: Tensor, size_BN: Tensor | None, total_BM: Tensor, m
 def unmerge(merged_BMD: Tensor, matching: Matching) -> Tensor:
     """(B, N, D): each token gets its merged token's row."""
     rows = _copy_rows([merged_BMD], _flat(matching.target_BN, matching.merged))
-    return rows.unflatten(0, matching.target_BN.shape)
+    return rows.view(*matching.target_BN.shape, merged_BMD.shape[2])
 
 
 def unmerge_backward(grad_BND: Tensor, matching: Matching) -> Tensor:
@@ -89,7 +89,7 @@ def unmerge_backward(grad_BND: Tensor, matching: Matching) -> Tensor:
     groups = _groups(matching)
     sums = _copy_rows([grad_BND], groups.first)
     sums[groups.row] = _group_sums([grad_BND], None, groups).to(sums.dtype)
-    return sums.unflatten(0, (len(grad_BND), matching.merged))
+    return sums.view(len(grad_BND), matching.merged, grad_BND.shape[2])
 
 
 class _Groups(NamedTuple):

@@ -34,4 +34,4 @@ def empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
 def _madvise() -> Callable[[int, int, int], int]:
     advise = ctypes.CDLL(None).madvise
     advise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-    return advise  # type: ignore[no-any-return]  # ctypes makes it from the name
+    return advise

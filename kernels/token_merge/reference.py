@@ -18,9 +18,9 @@ def wide(dtype: torch.dtype) -> torch.dtype:
 
 def unit_rows(metric_BNK: Tensor) -> Tensor:
     """Rows of length 1 in the wide dtype; a row of length 0 stays, one without a finite length is NaN."""
-    metric_BNK = metric_BNK.to(wide(metric_BNK.dtype))
-    square_BN1 = metric_BNK.square().sum(2, keepdim=True)
-    scale_BN1 = square_BN1.rsqrt().masked_fill(square_BN1 == 0, 0)
+    length_BN1: Tensor = torch.linalg.vector_norm(metric_BNK, dim=2, keepdim=True, dtype=wide(metric_BNK.dtype))
+    square_BN1 = length_BN1.square()  # what is 0 or not finite, as for those who find the length by its square
+    scale_BN1 = length_BN1.reciprocal().masked_fill(square_BN1 == 0, 0)
     return metric_BNK * scale_BN1.masked_fill(~square_BN1.isfinite(), torch.nan)
 
 

@@ -1,11 +1,15 @@
 import json
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
-from reelmill.benchmarks import kernels
-from reelmill.benchmarks.cases import LATE_INTERACTION, LateInteractionCase
-from reelmill.benchmarks.kernels import BenchKernelsConfig, bench_kernels, eager, make_inputs, verify
-from reelmill.kernels import late_interaction
+from reelmill.benchmarks import kernels, late_interaction, token_merge
+from reelmill.benchmarks.cases import LATE_INTERACTION, TOKEN_MERGE, LateInteractionCase, TokenMergeCase
+from reelmill.benchmarks.kernels import BenchKernelsConfig, bench_kernels
+from reelmill.kernels import late_interaction as late_interaction_op
+from reelmill.kernels import match_tokens, merge_tokens
 from reelmill.kernels.ahead import Compiled
 from reelmill.kernels.late_interaction.ahead import launches
 from reelmill.shards.errors import ReelmillError, UsageError
@@ -15,50 +19,87 @@ CASES = (
     LateInteractionCase(name="even", videos=3, frames=4, lengths=(3, 3), width=8),
     LateInteractionCase(name="ragged", videos=3, frames=4, lengths=(3, 1, 5), width=8, masked=True),
 )
+MERGE_CASES = (
+    TokenMergeCase(name="plain", images=3, tokens=12, width=5, r=3, metric_width=8),
+    TokenMergeCase(name="residual", images=3, tokens=13, width=5, r=6, metric_width=8, residual=True),
+)
+SMALL: dict[str, tuple[Any, ...]] = {"late_interaction": CASES, "match_tokens": MERGE_CASES, "token_merge": MERGE_CASES}
+
+
+@pytest.fixture(autouse=True)
+def small_cases(monkeypatch):
+    for op, cases in SMALL.items():
+        monkeypatch.setitem(kernels.OPS, op, replace(kernels.OPS[op], cases=cases))
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_the_eager_version_computes_the_same(case):
-    inputs = make_inputs(case, torch.float64, CPU)
-    want_BC = late_interaction(
+def test_the_eager_late_interaction_computes_the_same(case):
+    inputs = late_interaction.make_inputs(case, torch.float64, CPU)
+    want_BC = late_interaction_op(
         inputs.video_BVD, inputs.text_PD, inputs.segments, video_mask_BV=inputs.valid_BV, impl="reference"
     )
-    torch.testing.assert_close(eager(inputs), want_BC)
+    torch.testing.assert_close(late_interaction.eager(inputs), want_BC)
+
+
+@pytest.mark.parametrize("case", MERGE_CASES, ids=lambda case: case.name)
+def test_the_eager_token_merge_computes_the_same(case):
+    inputs = token_merge.make_inputs(case, torch.float64, CPU)
+    matching = match_tokens(inputs.metric_BNK, case.r, impl="reference")
+    want_BMD, _ = merge_tokens(
+        inputs.x_BND, matching, size_BN=inputs.size_BN, residual_BND=inputs.residual_BND, impl="reference"
+    )
+    torch.testing.assert_close(token_merge.eager(inputs), want_BMD)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_line_per_case_and_version(monkeypatch, tmp_path, capsys, dtype):
-    monkeypatch.setitem(kernels.CASES, "late_interaction", CASES)
+def test_a_line_per_case_and_version(tmp_path, capsys, dtype):
     results = tmp_path / "kernels.jsonl"
     threads = torch.get_num_threads()
     assert bench_kernels(BenchKernelsConfig(dtype=dtype, repeats=3, threads=1, results=results)) == 0
     assert torch.get_num_threads() == threads
     records = [json.loads(line) for line in results.read_text().splitlines()]
-    shown = [(record["case"]["name"], record["version"]) for record in records]
-    assert shown == [(case.name, version) for case in CASES for version in ("reelmill", "eager")]
+    shown = [(record["op"], record["case"]["name"], record["version"]) for record in records]
+    versions = ("reelmill", "eager")
+    assert shown == [(op, case.name, version) for op, cases in SMALL.items() for case in cases for version in versions]
     for record in records:
-        assert (record["bench"], record["op"], record["dtype"]) == ("kernels", "late_interaction", dtype)
+        assert (record["bench"], record["dtype"]) == ("kernels", dtype)
         assert (record["threads"], record["repeats"]) == (1, 3)
         assert record["versions"]["torch"] == torch.__version__
-        for what in ("forward", "training"):
+        runs = ("forward",) if record["op"] == "match_tokens" else ("forward", "training")
+        assert ("training_p50_ms" in record) == ("training" in runs)
+        for what in runs:
             assert 0 < record[f"{what}_p20_ms"] <= record[f"{what}_p50_ms"] <= record[f"{what}_p80_ms"]
         if record["version"] == "eager":
-            assert record["forward_speedup"] == record["training_speedup"] == 1
-    assert "late_interaction, ragged, reelmill" in capsys.readouterr().out
+            assert all(record[f"{what}_speedup"] == 1 for what in runs)
+    printed = capsys.readouterr().out
+    assert "late_interaction, ragged, reelmill" in printed
+    assert "match_tokens, plain, reelmill" in printed
 
 
 def test_a_wrong_operation_gets_no_time(monkeypatch, tmp_path):
-    monkeypatch.setitem(kernels.CASES, "late_interaction", CASES)
-    inputs = make_inputs(CASES[0], torch.float32, CPU)
-    verify(CASES[0], inputs)
-    right = kernels.fused
-    monkeypatch.setattr(kernels, "fused", lambda inputs: right(inputs) * (1 + 1e-5))
+    inputs = late_interaction.make_inputs(CASES[0], torch.float32, CPU)
+    late_interaction.verify(CASES[0], inputs)
+    right = late_interaction.fused
+    monkeypatch.setattr(late_interaction, "fused", lambda inputs: right(inputs) * (1 + 1e-5))
     with pytest.raises(ReelmillError, match=r"late_interaction, even: scores must err at most .*e-\d+, got .*e-\d+"):
-        verify(CASES[0], inputs)
+        late_interaction.verify(CASES[0], inputs)
     results = tmp_path / "kernels.jsonl"
     with pytest.raises(ReelmillError, match="late_interaction, even: scores must err at most"):
         bench_kernels(BenchKernelsConfig(repeats=3, results=results))
     assert not results.exists()
+
+
+def test_a_wrong_matching_or_merging_gets_no_time(monkeypatch):
+    case = MERGE_CASES[1]
+    inputs = token_merge.make_inputs(case, torch.float32, CPU)
+    token_merge.verify(case, inputs)
+    right = token_merge.fused
+    monkeypatch.setattr(token_merge, "fused", lambda inputs: right(inputs) * (1 + 1e-5))
+    with pytest.raises(ReelmillError, match=r"token_merge, residual: tokens must err at most .*e-\d+, got .*e-\d+"):
+        token_merge.verify(case, inputs)
+    monkeypatch.setattr(token_merge, "fused_match", lambda inputs: match_tokens(-inputs.x_BND, inputs.r))
+    with pytest.raises(ReelmillError, match=r"match_tokens, residual: similarity must err at most .*, got"):
+        token_merge.verify_match(case, inputs)
 
 
 def test_every_case_fits_its_machine():
@@ -66,6 +107,8 @@ def test_every_case_fits_its_machine():
     on_cpu = [case for case in LATE_INTERACTION if not case.gpu_only]
     assert on_cpu
     assert sum(case.flops for case in on_cpu) < 5e9
+    assert len({case.name for case in TOKEN_MERGE}) == len(TOKEN_MERGE)
+    assert max(case.images * case.tokens * case.width for case in TOKEN_MERGE if not case.gpu_only) < 1e7
 
 
 def test_compile_only_fails_when_one_kernel_spills(monkeypatch, capsys):
@@ -73,7 +116,11 @@ def test_compile_only_fails_when_one_kernel_spills(monkeypatch, capsys):
     good = Compiled(registers=200, stack_bytes=0, shared_bytes=1024, tensor_core_instructions=4)
     spilled = Compiled(registers=255, stack_bytes=8, shared_bytes=1024, tensor_core_instructions=4)
     name, dtype, launch = next(launches(90))
-    monkeypatch.setitem(kernels.LAUNCHES, "late_interaction", lambda arch: [(name, dtype, launch)])
+    for op in kernels.OPS:
+        plans = [(name, dtype, launch)] if op == "late_interaction" else []
+        monkeypatch.setitem(
+            kernels.OPS, op, replace(kernels.OPS[op], launches=partial(lambda plans, arch: plans, plans))
+        )
     monkeypatch.setattr(kernels, "compile_ahead", lambda launch, arch: good)
     assert bench_kernels(BenchKernelsConfig(compile_only=True)) == 0
     monkeypatch.setattr(kernels, "compile_ahead", lambda launch, arch: spilled if arch == 100 else good)
@@ -93,8 +140,8 @@ def test_compile_only_refuses_the_interpreter(monkeypatch):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"ops": ("softmax",)}, "ops must be some of late_interaction; got softmax"),
-        ({"ops": ()}, "ops must be some of late_interaction; got none"),
+        ({"ops": ("softmax",)}, "ops must be some of late_interaction, match_tokens, token_merge; got softmax"),
+        ({"ops": ()}, "ops must be some of late_interaction, match_tokens, token_merge; got none"),
         ({"repeats": 2}, "repeats must be >= 3, got 2"),
         ({"threads": -1}, "threads must be >= 0, got -1"),
     ],

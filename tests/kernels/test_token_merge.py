@@ -2,6 +2,7 @@
 
 import itertools
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from reelmill.kernels import Matching, match_tokens, merge_tokens, merged_source
 from reelmill.kernels.token_merge import cpu, pages
 from torch.utils._python_dispatch import TorchDispatchMode
 
-IMPLS = ("reference", "cpu")
+IMPLS: tuple[Any, ...] = ("reference", "cpu")
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
@@ -195,12 +196,15 @@ def test_nan_reaches_the_merged_token_that_it_goes_into_and_no_other(make_tokens
 @pytest.mark.parametrize("impl", IMPLS)
 def test_sizes_count_patches_over_many_mergings(impl):
     random = torch.Generator().manual_seed(0)
-    x_BND, size_BN, source_BMN = torch.randn(2, 30, 5, generator=random), None, None
-    first_BND = x_BND
+    first_BND = x_BND = torch.randn(2, 30, 5, generator=random)
+    size_BN: torch.Tensor = torch.ones(2, 30)
+    source_BMN = torch.eye(30, dtype=torch.bool).expand(2, 30, 30)
     for _ in range(3):
         matching = match_tokens(x_BND, 6, impl=impl)
         x_BND, size_BN = merge_tokens(x_BND, matching, size_BN=size_BN, impl=impl)
         source_BMN = merged_source(matching, source_BMN)
+        if source_BMN.shape[1] == 24:
+            assert source_BMN.equal(merged_source(matching))
     assert source_BMN.shape == (2, 12, 30)
     assert source_BMN.sum(1).eq(1).all()  # every patch is in one token
     assert source_BMN.sum(2).equal(size_BN.long())

@@ -14,27 +14,30 @@ def test_opcheck_passes(make_tokens, residual, learns):
     tokens = make_tokens(2, 9, 3, 4, 3, sized=residual, residual=residual)
     torch.library.opcheck(OPS.match_tokens.default, (tokens.metric_BNK, 3, 1, "cpu"))
     matching = match_tokens(tokens.metric_BNK, 3)
-    for leaf in (tokens.x_BND, tokens.residual_BND, tokens.up_BND):
+    rows_BMD = tokens.up_BND[:, :6].clone()
+    for leaf in (tokens.x_BND, tokens.residual_BND, rows_BMD):
         if leaf is not None:
             leaf.requires_grad_(learns)
     torch.library.opcheck(
         OPS.merge_tokens.default, (tokens.x_BND, tokens.residual_BND, tokens.size_BN, *matching, "cpu")
     )
-    torch.library.opcheck(OPS.unmerge_tokens.default, (tokens.up_BND[:, :6], *matching, "cpu"))
+    torch.library.opcheck(OPS.unmerge_tokens.default, (rows_BMD, *matching, "cpu"))
 
 
 def test_opcheck_passes_for_triton(make_tokens, triton_device):
     tokens = make_tokens(1, 9, 3, 4, 3, sized=True, residual=True)
-    checks = {"test_utils": ["test_schema", "test_autograd_registration", "test_faketensor"]}
+    checks = ["test_schema", "test_autograd_registration", "test_faketensor"]
     metric_BNK, x_BND, residual_BND, size_BN = (
         side.to(triton_device) for side in (tokens.metric_BNK, tokens.x_BND, tokens.residual_BND, tokens.size_BN)
     )
-    torch.library.opcheck(OPS.match_tokens.default, (metric_BNK, 3, 1, "triton"), **checks)
+    torch.library.opcheck(OPS.match_tokens.default, (metric_BNK, 3, 1, "triton"), test_utils=checks)
     matching = match_tokens(metric_BNK, 3, impl="triton")
     x_BND.requires_grad_()
-    torch.library.opcheck(OPS.merge_tokens.default, (x_BND, residual_BND, size_BN, *matching, "triton"), **checks)
+    torch.library.opcheck(
+        OPS.merge_tokens.default, (x_BND, residual_BND, size_BN, *matching, "triton"), test_utils=checks
+    )
     rows_BMD = x_BND.detach()[:, :6].requires_grad_()
-    torch.library.opcheck(OPS.unmerge_tokens.default, (rows_BMD, *matching, "triton"), **checks)
+    torch.library.opcheck(OPS.unmerge_tokens.default, (rows_BMD, *matching, "triton"), test_utils=checks)
 
 
 @pytest.mark.parametrize("dynamic", [False, True])
@@ -69,16 +72,20 @@ def test_nothing_is_read_back_to_know_a_shape():
 
 
 def test_autocast_casts_the_metric_and_leaves_the_stream(make_tokens):
-    tokens = make_tokens(4, 41, 3, 4, 9, sized=True, residual=True)
-    rounded = match_tokens(tokens.metric_BNK.bfloat16(), 9)
-    exact = match_tokens(tokens.metric_BNK, 9)
-    assert not rounded.target_BN.equal(exact.target_BN)
+    metric_BNK = torch.tensor([[[1, 0], [1, 1.001], [-1, 0], [1, 1]]])  # in bfloat16 both odd tokens are equal
     with torch.autocast("cpu", torch.bfloat16):
-        matching = match_tokens(tokens.metric_BNK, 9)
-        merged_BMD, _ = merge_tokens(tokens.x_BND, matching, residual_BND=tokens.residual_BND, size_BN=tokens.size_BN)
-    assert matching.target_BN.equal(rounded.target_BN)
-    want_BMD, _ = merge_tokens(tokens.x_BND, rounded, residual_BND=tokens.residual_BND, size_BN=tokens.size_BN)
-    assert merged_BMD.equal(want_BMD)
+        rounded = match_tokens(metric_BNK, 1, protect=0)
+    assert rounded.target_BN.tolist() == [[1, 1, 0, 2]]
+    assert match_tokens(metric_BNK, 1, protect=0).target_BN.tolist() == [[2, 1, 0, 2]]
+
+    tokens = make_tokens(2, 9, 3, 4, 3, sized=True, residual=True)
+    matching = match_tokens(tokens.metric_BNK, 3)
+    options = {"residual_BND": tokens.residual_BND, "size_BN": tokens.size_BN}
+    want_BMD, _ = merge_tokens(tokens.x_BND, matching, **options)
+    with torch.autocast("cpu", torch.bfloat16):
+        merged_BMD, _ = merge_tokens(tokens.x_BND, matching, **options)
+        assert merged_BMD.equal(want_BMD)
+        assert unmerge_tokens(merged_BMD, matching).dtype == torch.float32
 
 
 def test_flops_are_those_of_the_similarities(make_tokens):

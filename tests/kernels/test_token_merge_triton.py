@@ -1,5 +1,6 @@
 """The Triton kernels of token merging against the float64 reference: on the GPU, or in Triton's interpreter."""
 
+import numpy as np
 import pytest
 import torch
 import triton.runtime.interpreter as interpreter
@@ -7,6 +8,7 @@ from reelmill.kernels import Matching, match_tokens, merge_tokens
 from reelmill.kernels.token_merge import triton
 
 CUDA = torch.cuda.is_available()
+F32, BF16 = torch.float32, torch.bfloat16
 
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
 
@@ -22,7 +24,7 @@ def small_tiles(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "sizes", [(3, 24, 33, 17, 9), (1, 2, 1, 1, 0), (1, 1, 3, 2, 0), (2, 141, 300, 64, 60)], ids=str
+    "sizes", [(3, 24, 33, 17, 9), (1, 2, 1, 1, 0), (1, 1, 3, 2, 0), (1, 141, 300, 64, 60)], ids=str
 )
 def test_float32_errs_no_more_than_twice_eager(triton_device, make_tokens, sizes):
     tokens = make_tokens(*sizes, residual=True, sized=True)
@@ -38,10 +40,9 @@ def test_narrow_dtypes_err_no_more_than_twice_eager(triton_device, make_tokens, 
     tokens.check_merge(matching, "triton", dtype, triton_device)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(("N", "protect"), [(75, 0), (74, 1), (75, 2), (74, 37)])
+@pytest.mark.parametrize(("N", "protect", "dtype"), [(43, 0, F32), (42, 1, BF16), (43, 2, F32), (42, 21, BF16)])
 def test_every_loop_goes_round(triton_device, make_tokens, small_tiles, N, protect, dtype):
-    tokens = make_tokens(2, N, 20, 36, 17, residual=True, sized=True, protect=protect)
+    tokens = make_tokens(2, N, 20, 20, 17, residual=True, sized=True, protect=protect)
     matching = tokens.check_match("triton", dtype, triton_device)
     tokens.check_merge(matching, "triton", dtype, triton_device)
 
@@ -56,7 +57,7 @@ def tied(B, N):
 
 
 @pytest.mark.filterwarnings("ignore:(invalid value|overflow) encountered:RuntimeWarning")  # NumPy interprets
-@pytest.mark.parametrize(("N", "r", "protect"), [(74, 20, 1), (75, 99, 0), (41, 9, 5), (40, 0, 1), (3, 9, 2)])
+@pytest.mark.parametrize(("N", "r", "protect"), [(74, 20, 1), (41, 99, 0), (41, 9, 5), (40, 0, 1), (3, 9, 2)])
 def test_ties_zeros_and_what_is_undefined_are_those_of_the_reference(triton_device, small_tiles, N, r, protect):
     metric_BNK = tied(2, N)
     metric_BNK[1, 2::9] = torch.nan
@@ -96,7 +97,7 @@ def test_nan_reaches_the_merged_token_that_it_goes_into_and_no_other(triton_devi
 
 
 def test_the_same_inputs_give_the_same_bits(triton_device, make_tokens, small_tiles):
-    tokens = make_tokens(2, 37, 20, 40, 12, sized=True, residual=True)
+    tokens = make_tokens(2, 25, 20, 20, 9, sized=True, residual=True)
     results = []
     for _ in range(2):
         matching = tokens.match("triton", torch.bfloat16, torch.bfloat16, triton_device)
@@ -117,7 +118,7 @@ def test_tokens_past_two_to_the_31_elements_are_found(triton_device, monkeypatch
     if not CUDA:  # the interpreter would copy every argument back onto itself
         monkeypatch.setattr(interpreter.GridExecutor, "_restore_args_dev", lambda *arguments: None)
     many, D = 2**25 + 3, 64
-    rows_BXD = torch.zeros(1, many, D, dtype=torch.float16, device=triton_device)
+    rows_BXD = torch.from_numpy(np.zeros((1, many, D), np.float16)).to(triton_device)
     rows_BXD[0, -1], rows_BXD[0, -2] = 3, 5
 
     def index(*values):

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -167,10 +167,8 @@ def damaged(whole: Path, out: Path, kinds: list[str]) -> tuple[Path, dict[str, s
 
 def epoch(dataset: Path, quarantine: Path, **options: Any) -> tuple[dict[str, int], list[dict[str, Any]], list[str]]:
     """How often each valid key came, the lines of the quarantine, and the keys of slots that are not valid."""
-    config = LoaderConfig(
-        **({"global_batch": 5, "frames": 4, "size": 16, "quarantine": quarantine, "max_bad_fraction": 1.0} | options)
-    )
-    loader = ClipLoader(dataset, config)
+    base = LoaderConfig(global_batch=5, frames=4, size=16, quarantine=quarantine, max_bad_fraction=1.0)
+    loader = ClipLoader(dataset, replace(base, **options))
     times: dict[str, int] = {}
     lost = []
     for batch in loader:
