@@ -1,4 +1,4 @@
-"""What token merging computes, on the CPU path and the reference; the Triton kernels have a file of their own."""
+"""What merging computes by a matching, on the CPU path and the reference; matching and Triton have their own files."""
 
 import itertools
 import sys
@@ -6,9 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from reelmill.kernels import Matching, match_tokens, merge_tokens, merged_source, size_bias, unmerge_tokens
+from reelmill.kernels import match_tokens, merge_tokens, merged_source, size_bias, unmerge_tokens
 from reelmill.kernels.token_merge import cpu, pages
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -18,51 +16,10 @@ DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
 
 
-def naive_match(metric_NK, r, protect):
-    """The definition for one image: the tokens that each merged token is made of, in the merged order."""
-    units = [[value / (sum(v * v for v in row) ** 0.5 or 1) for value in row] for row in metric_NK.double().tolist()]
-    odd = [n for n in range(1, len(units), 2) if n >= protect]
-    best = []
-    for n in range(0, len(units), 2):
-        cosines = [sum(a * b for a, b in zip(units[n], units[o], strict=True)) for o in odd]
-        if n >= protect and odd:
-            best.append((-max(cosines), n, odd[cosines.index(max(cosines))]))
-    merging = {n: o for _, n, o in sorted(best)[: min(r, max(0, len(units) - protect) // 2)]}
-    kept = [[n] for n in range(0, len(units), 2) if n not in merging]
-    return kept + [sorted([o, *(n for n in merging if merging[n] == o)]) for o in range(1, len(units), 2)]
-
-
 def groups(matching, image):
     """The tokens that each merged token of one image is made of, by the order and its offsets."""
     order, offsets = matching.order_BN[image].tolist(), matching.offsets_BM[image].tolist()
     return [order[start:stop] for start, stop in itertools.pairwise(offsets)]
-
-
-def ties(B, N, seed=0):
-    """A metric of rows of length 2, so that all cosines are multiples of a quarter and many are equal."""
-    random = torch.Generator().manual_seed(seed)
-    where = torch.rand(B, N, 6, generator=random).argsort(dim=2) < 4
-    return where * torch.randint(0, 2, (B, N, 6), generator=random).mul(2).sub(1).float()
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    B=st.integers(1, 3),
-    N=st.integers(1, 14),
-    r=st.integers(0, 9),
-    protect=st.integers(0, 5),
-    tied=st.booleans(),
-    impl=st.sampled_from(IMPLS),
-)
-def test_matching_follows_the_definition(B, N, r, protect, tied, impl):
-    metric_BNK = ties(B, N, seed=N) if tied else torch.randn(B, N, 5, generator=torch.Generator().manual_seed(N))
-    matching = match_tokens(metric_BNK, r, protect=protect, impl=impl)
-    assert (matching.tokens, matching.merged) == (N, N - min(r, max(0, N - protect) // 2))
-    for image, metric_NK in enumerate(metric_BNK):
-        want = naive_match(metric_NK, r, protect)
-        assert groups(matching, image) == want
-        target_N = matching.target_BN[image].tolist()
-        assert all(target_N[n] == m for m, tokens in enumerate(want) for n in tokens)
 
 
 @pytest.mark.parametrize("residual", [False, True])
@@ -111,60 +68,6 @@ def test_the_cpu_path_errs_no_more_than_twice_eager(make_tokens, dtype, options)
     for B, N, D, K, r in ((3, 24, 33, 17, 9), (2, 31, 5, 64, 15), (1, 2, 1, 1, 0)):
         tokens = make_tokens(B, N, D, K, r, **options)
         tokens.check_merge(tokens.check_match("cpu", dtype), "cpu", dtype)
-
-
-@pytest.mark.parametrize("impl", IMPLS)
-def test_ties_go_to_the_lowest_position_of_both_kinds(impl):
-    one, other = [1.0, 0.0], [0.0, 1.0]
-    metric_BNK = torch.tensor([[one, other, one, one, one, one, other, other, one, one]])
-    # All even tokens have a partner of cosine 1: the first odd token like them is 3, that of token 6 is 1.
-    for r, merging in ((1, {0: 3}), (3, {0: 3, 2: 3, 4: 3}), (4, {0: 3, 2: 3, 4: 3, 6: 1})):
-        found = groups(match_tokens(metric_BNK, r, protect=0, impl=impl), 0)
-        into = {n: group for group in found for n in group if len(group) > 1 and n % 2 == 0}
-        assert {n: next(o for o in group if o % 2) for n, group in into.items()} == merging
-
-
-@pytest.mark.parametrize("impl", IMPLS)
-def test_zero_lengths_and_what_is_undefined(impl):
-    rows = {
-        "one": [1.0, 0.0],
-        "back": [-1.0, 0.0],
-        "zero": [0.0, 0.0],
-        "nan": [torch.nan, 1.0],
-        "inf": [torch.inf, 1.0],
-    }
-
-    def merging(*names, r):
-        matching = match_tokens(torch.tensor([[rows[name] for name in names]]), r, protect=0, impl=impl)
-        return [group for group in groups(matching, 0) if len(group) > 1]
-
-    assert merging("one", "back", "zero", "one", "one", "zero", r=2) == [[0, 3, 4]]
-    assert merging("one", "back", "back", "zero", r=2) == [[1, 2], [0, 3]]  # cosine 0 is above cosine -1
-    assert merging("zero", "zero", "back", "one", r=1) == [[0, 1]]
-    for wrong in ("nan", "inf"):
-        assert merging(wrong, "one", "one", "back", r=1) == [[1, 2]]  # what is undefined merges last
-        assert merging(wrong, "one", "back", "one", r=1) == [[1, 2]]  # also below cosine -1
-        assert merging("one", wrong, "one", "back", r=2) == [[0, 2, 3]]  # and is chosen last
-        assert merging(wrong, "one", "one", wrong, r=2) == [[0, 1, 2]]  # if it must, the first odd token takes it
-    large_BNK = torch.tensor([[[1e30], [1e30], [1e10], [1e10]]])
-    assert groups(match_tokens(large_BNK, 1, protect=0, impl=impl), 0) == [[0], [1], [2, 3]]
-
-
-@pytest.mark.parametrize("impl", IMPLS)
-@pytest.mark.parametrize("protect", [0, 1, 2, 3])
-@pytest.mark.parametrize("N", [2, 7, 8])
-def test_as_many_merge_as_can_and_none_that_is_protected(impl, N, protect):
-    metric_BNK = torch.ones(1, N, 2)
-    most = max(0, N - protect) // 2
-    for r in (0, most, most + 1, 1000):
-        matching = match_tokens(metric_BNK, r, protect=protect, impl=impl)
-        assert matching.merged == N - min(r, most)
-        assert all(len(group) == 1 for group in groups(matching, 0) if min(group) < protect)
-        moved_BMD, _ = merge_tokens(metric_BNK.clone(), matching, impl=impl)
-        assert moved_BMD.shape == (1, matching.merged, 2)
-    assert groups(match_tokens(metric_BNK, 0, protect=protect, impl=impl), 0) == [
-        [n] for n in (*range(0, N, 2), *range(1, N, 2))
-    ]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -344,84 +247,3 @@ def test_large_results_are_paged_in_by_huge_pages():
             elif first == "VmFlags:" and start <= middle < stop:
                 flags = line.split()
     assert "hg" in flags
-
-
-RIGHT_METRIC, RIGHT_X = torch.zeros(2, 8, 4), torch.zeros(2, 8, 3)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"metric_BNK": torch.zeros(8, 4)}, r"metric_BNK must have shape \(B, N, K\) with N, K >= 1, got \(8, 4\)"),
-        ({"metric_BNK": torch.zeros(2, 0, 4)}, r"with N, K >= 1, got \(2, 0, 4\)"),
-        ({"metric_BNK": RIGHT_METRIC.int()}, "metric_BNK must be float16, bfloat16, float32 or float64, got torch.int"),
-        ({"r": -1}, "r must be an integer >= 0, got -1"),
-        ({"r": 1.5}, "r must be an integer >= 0, got 1.5"),
-        ({"protect": -1}, "protect must be an integer >= 0, got -1"),
-        ({"protect": True}, "protect must be an integer >= 0, got True"),
-        ({"impl": "cuda"}, "impl must be one of auto, reference, cpu, triton, got 'cuda'"),
-    ],
-)
-def test_wrong_arguments_of_matching_are_named(change, message):
-    with pytest.raises(ValueError, match=message):
-        match_tokens(**({"metric_BNK": RIGHT_METRIC, "r": 2} | change))
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (
-            {"x_BND": RIGHT_X[0]},
-            r"x_BND must have shape \(2, 8, D\) with D >= 1, the B and N of the matching, got \(8, 3",
-        ),
-        ({"x_BND": RIGHT_X[:, :7]}, r"x_BND must have shape \(2, 8, D\) .*, got \(2, 7, 3\)"),
-        ({"x_BND": RIGHT_X.int()}, "x_BND must be float16, bfloat16, float32 or float64, got torch.int32"),
-        ({"x_BND": RIGHT_X.to("meta")}, r"x_BND must be on cpu \(as the matching is\), got meta"),
-        ({"residual_BND": RIGHT_X[:1]}, r"residual_BND must have shape \(2, 8, 3\) \(as x_BND has\), got \(1, 8, 3\)"),
-        (
-            {"residual_BND": RIGHT_X.int()},
-            "residual_BND must be float16, bfloat16, float32 or float64, got torch.int32",
-        ),
-        (
-            {"residual_BND": RIGHT_X.double()},
-            "float64 goes with float64: x_BND is torch.float32, residual_BND torch.float64",
-        ),
-        ({"residual_BND": RIGHT_X.to("meta")}, r"residual_BND must be on cpu \(the device of x_BND\), got meta"),
-        (
-            {"size_BN": torch.ones(2, 8).bfloat16()},
-            r"size_BN must be torch.float32 \(2, 8\) \(the B, N of x_BND\), got torch.bfloat16 \(2, 8\)",
-        ),
-        ({"size_BN": torch.ones(2, 7)}, r"size_BN must be torch.float32 \(2, 8\) .*, got torch.float32 \(2, 7\)"),
-        (
-            {"size_BN": torch.ones(2, 8, requires_grad=True)},
-            "size_BN must not require a gradient: sizes are counts, detach them",
-        ),
-        ({"size_BN": torch.ones(2, 8, device="meta")}, r"size_BN must be on cpu \(the device of x_BND\), got meta"),
-    ],
-)
-def test_wrong_arguments_of_merging_are_named(change, message):
-    matching = match_tokens(RIGHT_METRIC, 2)
-    with pytest.raises(ValueError, match=message):
-        merge_tokens(**({"x_BND": RIGHT_X, "matching": matching} | change))
-
-
-def test_wrong_arguments_of_the_others_are_named():
-    matching = match_tokens(RIGHT_METRIC, 2)
-    with pytest.raises(
-        ValueError, match=r"merged_BMD must have shape \(2, 6, D\) with D >= 1, the B and M of the match"
-    ):
-        unmerge_tokens(RIGHT_X, matching)
-    with pytest.raises(
-        ValueError, match=r"source_BMN must be bool \(2, 8, N\), the B and the tokens of .* torch.float32"
-    ):
-        merged_source(matching, RIGHT_X)
-    with pytest.raises(ValueError, match=r"source_BMN must be on cpu \(as the matching is\), got meta"):
-        merged_source(matching, RIGHT_X.bool().to("meta"))
-    with pytest.raises(ValueError, match=r"size_BN must be float32 or float64 \(B, N\), got torch.bfloat16 \(2, 8\)"):
-        size_bias(torch.ones(2, 8).bfloat16())
-
-
-def test_a_matching_is_a_tuple_of_its_tensors():
-    target_BN, order_BN, offsets_BM = matching = match_tokens(RIGHT_METRIC, 2)
-    assert isinstance(matching, Matching)
-    assert (target_BN.shape, order_BN.shape, offsets_BM.shape) == ((2, 8), (2, 8), (2, 7))
