@@ -140,8 +140,15 @@ class Dataset:
         return table
 
     def packets(self, ref: SampleRef) -> Packets:
-        """The packet table of one sample's video."""
-        return Packets.of(self.rows(ref.shard).column("packets")[ref.row].values)
+        """The packet table of one sample's video.
+
+        Raises:
+            DamageError: the sample has none.
+        """
+        cell = self.rows(ref.shard).column("packets")[ref.row]
+        if not cell.is_valid:
+            raise DamageError(f"row {ref.row} of the table of {self.tar_path(ref.shard)} must hold a packet table")
+        return Packets.of(cell.values)
 
     def tar(self, shard: int) -> ShardReader:
         """The open tar of a shard."""

@@ -36,8 +36,8 @@ from .sampling import Source, View, make_views
 from .texts import Texts
 
 STATE_KEYS = ("seed", "epoch", "position", "window_shards", "global_batch", "weights", "samples", "order_version")
-DECODE_ERRORS = (DamageError, MediaError, FFmpegError, ValueError, IndexError, ArithmeticError, AttributeError)
-"""What a damaged sample raises; the last two where a table lacks values."""
+DECODE_ERRORS = (DamageError, MediaError, FFmpegError, ValueError, IndexError)
+"""What a damaged sample raises."""
 
 
 @dataclass(frozen=True, slots=True)

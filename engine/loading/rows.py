@@ -1,11 +1,13 @@
 """What a row of a shard's table must hold before anything is done by it: tables come from elsewhere, as videos do."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from ..media.limits import MAX_PIXEL_ASPECT, is_size
 
 TURNS = (0, 90, 180, 270)
+TIME_BASE = re.compile(r"[1-9][0-9]*(/[1-9][0-9]*)?")
 HARMLESS: dict[str, Any] = {
     "key": "",
     "members": [{"ext": "", "offset": -1, "size": 0, "crc32": 0}],
@@ -38,6 +40,7 @@ def check_row(row: Mapping[str, Any]) -> None:
         "width": bool(width and height) and min(width, height) > 0 and is_size(width, height),
         "pixel_aspect": aspect is not None and 1 / MAX_PIXEL_ASPECT <= aspect <= MAX_PIXEL_ASPECT,
         "rotation": row["rotation"] in TURNS,
+        "time_base": bool(TIME_BASE.fullmatch(row["time_base"] or "")),
         "frames": row["frames"] is not None and row["frames"] > 0,
     }
     wrong = next((name for name, holds in rules.items() if not holds), None)
