@@ -23,7 +23,7 @@ from .engine.ingest import ingest
 from .shards.errors import UsageError
 from .shards.files import make_folder, write_atomic
 from .train.config import EvalConfig
-from .train.config_file import load_config
+from .train.config.file import load_config
 from .train.contact_sheet import contact_sheet
 from .train.evaluation import evaluate, summary_rows
 from .train.report import Stage, write_report

@@ -2,7 +2,8 @@
 
 RUN/checkpoints/step-00000200/
     open_clip_config.json        the architecture: open_clip.create_model("local-dir:RUN/checkpoints/step-00000200")
-    open_clip_model.safetensors  the weights
+    open_clip_model.safetensors  the weights of the two encoders
+    method.safetensors           the weights that the method adds
     training.safetensors         the optimiser's tensors as <parameter index>.<name>, torch's generators as rng.<device>
     state.json                   steps done, state of the loader
 """
@@ -10,7 +11,7 @@ RUN/checkpoints/step-00000200/
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from textwrap import shorten
@@ -23,13 +24,16 @@ from torch import Tensor
 
 from ..shards.errors import DamageError, UsageError
 from ..shards.files import make_folder, storage_error, sync_folder
+from . import distributed
 from .config import ModelConfig, Precision
+from .methods import Method
 from .model import VideoTextModel
 
 FOLDER = "checkpoints"
-ARCHITECTURE, WEIGHTS, TRAINING, STATE = (
+ARCHITECTURE, WEIGHTS, OWN_WEIGHTS, TRAINING, STATE = (
     "open_clip_config.json",
     "open_clip_model.safetensors",
+    "method.safetensors",
     "training.safetensors",
     "state.json",
 )
@@ -50,18 +54,24 @@ def latest(run: Path) -> Path | None:
     return found[-1] if found else None
 
 
-def save(run: Path, model: VideoTextModel, optimizer: torch.optim.Optimizer, position: Position, *, keep: int) -> Path:
+def save(run: Path, method: Method, optimizer: torch.optim.Optimizer, position: Position, *, keep: int) -> Path:
     """Write a checkpoint and remove all but the newest `keep`.
 
-    Everything goes to a hidden folder first, is flushed to the disk and takes its name by one rename.
+    Everything goes to a hidden folder first, is flushed to the disk and takes its name by one rename. The first rank
+    writes; all wait for it.
 
     Raises:
         StorageError: the disk refused.
     """
-    folder = run / FOLDER
-    final = folder / f"step-{position.step:08d}"
-    if final.exists():  # a run that was resumed and stopped at once: the same step of the same run
-        return final
+    final = run / FOLDER / f"step-{position.step:08d}"
+    if distributed.rank() == 0 and not final.exists():  # a run that was resumed and stopped at once is there already
+        _write(final, method, optimizer, position, keep)
+    distributed.barrier()
+    return final
+
+
+def _write(final: Path, method: Method, optimizer: torch.optim.Optimizer, position: Position, keep: int) -> None:
+    folder, model = final.parent, method.model
     part = folder / f".{final.name}.part"
     make_folder(folder)
     try:
@@ -70,8 +80,9 @@ def save(run: Path, model: VideoTextModel, optimizer: torch.optim.Optimizer, pos
         part.mkdir()
         architecture = {"model_cfg": model.architecture, "preprocess_cfg": model.preprocessing}
         (part / ARCHITECTURE).write_text(json.dumps(architecture, indent=1))
-        save_file({name: value.contiguous() for name, value in model.clip.state_dict().items()}, part / WEIGHTS)
-        save_file(_optimizer_tensors(optimizer) | _generators(model.log_scale.device), part / TRAINING)
+        _save(model.clip.state_dict(), part / WEIGHTS)
+        _save(method.own_state(), part / OWN_WEIGHTS)
+        _save(_optimizer_tensors(optimizer) | _generators(model.log_scale.device), part / TRAINING)
         (part / STATE).write_text(json.dumps(position._asdict(), indent=1))
         for path in part.iterdir():
             with path.open("rb") as file:
@@ -83,16 +94,20 @@ def save(run: Path, model: VideoTextModel, optimizer: torch.optim.Optimizer, pos
             shutil.rmtree(old.rename(old.with_name(f".{old.name}.old")))  # never half of one under a final name
     except (OSError, SafetensorError) as error:
         raise storage_error(final, error if isinstance(error, OSError) else OSError(str(error))) from error
-    return final
 
 
-def restore(path: Path, model: VideoTextModel, optimizer: torch.optim.Optimizer) -> Position:
+def _save(tensors: Mapping[str, Tensor], path: Path) -> None:
+    save_file({name: value.contiguous() for name, value in tensors.items()}, path)
+
+
+def restore(path: Path, method: Method, optimizer: torch.optim.Optimizer) -> Position:
     """Put weights, optimiser and torch's generators back as they were: the next step is the same, bit for bit.
 
     Raises:
         DamageError: a file is missing or does not parse.
         UsageError: the weights are those of another model.
     """
+    model = method.model
     with _reading(path):
         weights = load_file(path / WEIGHTS)
         tensors = load_file(path / TRAINING)
@@ -102,6 +117,7 @@ def restore(path: Path, model: VideoTextModel, optimizer: torch.optim.Optimizer)
     except RuntimeError as error:
         what = shorten(str(error), 300)
         raise UsageError(f"checkpoint {path} must hold the weights of the run's model: {what}") from error
+    load_method(path, method)
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         index, _, field = name.partition(".")
@@ -124,6 +140,23 @@ def load_model(path: Path, *, precision: Precision) -> tuple[VideoTextModel, int
     with _reading(path):
         step = Position(**json.loads((path / STATE).read_bytes())).step
         return VideoTextModel.create(ModelConfig(name=f"local-dir:{path}"), precision=precision), step
+
+
+def load_method(path: Path, method: Method) -> None:
+    """Put the weights that the method adds to the model back as they were.
+
+    Raises:
+        DamageError: the file is missing or does not parse.
+        UsageError: the weights are those of another method.
+    """
+    with _reading(path):
+        weights = load_file(path / OWN_WEIGHTS)
+    own = method.own_state()
+    fits = weights.keys() == own.keys() and all(weights[name].shape == own[name].shape for name in own)
+    if not fits:
+        strange = sorted(weights.keys() ^ own.keys()) or sorted(n for n in own if own[n].shape != weights[n].shape)
+        raise UsageError(f"checkpoint {path} must hold the weights of the run's method, but differs in {strange[:5]}")
+    method.load_state_dict(weights, strict=False)
 
 
 def _checkpoints(folder: Path) -> list[Path]:

@@ -3,13 +3,22 @@
 from dataclasses import replace
 
 from ..engine import ClipLoader, LoaderConfig
+from ..shards.errors import UsageError
+from . import distributed
 from .config import TrainConfig
 from .model import VideoTextModel
 
 
 def training_clips(config: TrainConfig, model: VideoTextModel, classes: tuple[str, ...]) -> ClipLoader:
-    """Shuffled, augmented clips of `classes` out of the training split."""
-    return ClipLoader(config.dataset, _form(config, model, classes, config.data.train_split))
+    """Shuffled, augmented clips of `classes` out of the training split: this rank's share of each step."""
+    form = _form(config, model, classes, config.data.train_split)
+    ranks = distributed.world_size()
+    if config.global_batch % (ranks * config.accumulate):
+        raise UsageError(
+            f"global_batch must be a multiple of the {ranks} ranks x {config.accumulate} accumulated batches, "
+            f"got {config.global_batch}"
+        )
+    return ClipLoader(config.dataset, form, rank=distributed.rank(), world_size=ranks)
 
 
 def evaluation_clips(

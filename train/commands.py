@@ -1,7 +1,7 @@
 """The commands of training: options in, exit code out."""
 
 from .config import EvalConfig, TrainConfig
-from .config_file import load_config
+from .config.file import load_config
 
 
 def train_default(words: list[str]) -> TrainConfig | None:

@@ -1,7 +1,7 @@
 """`reelmill eval`: a run's newest checkpoint under a protocol, every figure beside what guessing would reach."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -14,22 +14,24 @@ from ..shards.files import write_atomic
 from . import checkpoint
 from .clips import evaluation_clips
 from .config import EvalConfig, Given, TrainConfig
-from .config_file import load_run_config
-from .methods.ap_clip import ApClip, Prompts, open_bank, write_prompts
+from .config.file import load_run_config
+from .methods import Method, make_method
 from .metrics import ScoreBook, harmonic_mean, per_class, top1, top1_within
 from .model import choose_device
 from .protocols import groups, tasks
 
 
 @torch.no_grad()
-def score(method: ApClip, batches: Iterable[Batch], prompts: Prompts) -> ScoreBook:
-    """Score every sample of the batches against the classes of `prompts`, which are encoded once."""
+def score(method: Method, batches: Iterable[Batch], classes: Sequence[str]) -> ScoreBook:
+    """Score every sample of the batches against the classes, whose texts are encoded once."""
     training = method.training
     method.eval()
     book = ScoreBook()
-    text_PD = method.model.encode_text(prompts.tokens_PW)
+    texts = method.describe(classes, training=False)
+    states = method.model.encode_texts(texts.strings, words=method.reads_words)
     for batch in batches:
-        logits_BC = method.score(batch.clips_BVTCHW.to(method.device), text_PD, prompts.segments)
+        video = method.model.encode_video(batch.clips_BVTCHW.to(method.device))
+        logits_BC = method.scores(method(video, texts, states), texts, states)
         book.add(batch.keys, logits_BC, batch.labels_B, batch.valid_B)
     method.train(training)
     return book
@@ -53,13 +55,15 @@ def evaluate(config: EvalConfig) -> dict[str, Any]:
     if path is None:
         raise UsageError(f"{config.run} must be a run with a checkpoint, but it has none yet")
     model, step = checkpoint.load_model(path, precision=run.precision)
+    method = make_method(run, model).to(choose_device(config.device))
+    checkpoint.load_method(path, method)
     results: dict[str, Any] = {
         "protocol": config.protocol,
         "step": step,
         "split": run.data.eval_split,
         "views": f"{config.clips}x{config.crops}",
         "given": config.given,
-        "tasks": _tasks(run, config, ApClip(model).to(choose_device(config.device))),
+        "tasks": _tasks(run, config, method),
     }
     if config.protocol == "base-novel":
         base, novel = (results["tasks"][name]["top1"] for name in ("base", "novel"))
@@ -70,16 +74,14 @@ def evaluate(config: EvalConfig) -> dict[str, Any]:
     return results
 
 
-def _tasks(run: TrainConfig, config: EvalConfig, method: ApClip) -> dict[str, Any]:
+def _tasks(run: TrainConfig, config: EvalConfig, method: Method) -> dict[str, Any]:
     """The figures of each closed set of classes that the protocol names."""
-    bank = open_bank(run.method, run.bank or run.dataset)
     figures = {}
     for name, classes in tasks(config.protocol, run.classes.base, run.classes.novel).items():
-        prompts = method.tokenize(write_prompts(classes, bank, run.method, seed=run.seed))
         loader = evaluation_clips(
             run, method.model, classes, batch=config.batch, clips=config.clips, crops=config.crops
         )
-        book = score(method, _shown(loader, name), prompts)
+        book = score(method, _shown(loader, name), classes)
         if not len(book.labels_N()):
             wanted = f"readable samples of the {len(classes)} {name} classes in split {run.data.eval_split!r}"
             raise UsageError(f"{run.dataset} must have {wanted}, but there are none")

@@ -7,16 +7,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
 
 from ..console import progress
 from ..engine import Batch, ClipLoader
 from ..shards.errors import ReelmillError
-from . import checkpoint
+from . import checkpoint, distributed
 from .config import OptimizerConfig, TrainConfig
-from .losses import masked_cross_entropy
-from .methods.ap_clip import ApClip
+from .methods import Method
 from .run_log import RunLog
+from .step import Result, Step
 from .throughput import Meter
 
 
@@ -37,22 +36,27 @@ class Trainer:
     """A method on its way through the steps of a run."""
 
     def __init__(
-        self, config: TrainConfig, method: ApClip, prompts: list[list[str]], loader: ClipLoader, *, total: int
+        self, config: TrainConfig, method: Method, classes: tuple[str, ...], loader: ClipLoader, *, total: int
     ) -> None:
-        """Prepare `total` steps over `loader`, whose class indices are the places in `prompts`."""
+        """Prepare `total` steps over `loader`, whose class indices are the places in `classes`."""
         self.config, self.method, self.loader, self.total = config, method, loader, total
-        self.prompts = method.tokenize(prompts)
         self.step = 0
+        self._step = Step(method, classes, config)
         rule = config.optimizer
+        method.label_smoothing = rule.label_smoothing
         self.optimizer = torch.optim.AdamW(
-            method.parameters(), lr=rule.lr, betas=rule.betas, weight_decay=rule.weight_decay, fused=True
+            [weight for weight in method.parameters() if weight.requires_grad],
+            lr=rule.lr,
+            betas=rule.betas,
+            weight_decay=rule.weight_decay,
+            fused=True,
         )
 
     def resume(self) -> None:
         """Go on from the newest checkpoint of the run, if there is one."""
         path = checkpoint.latest(self.config.out)
         if path is not None:
-            self.step, loader_state = checkpoint.restore(path, self.method.model, self.optimizer)
+            self.step, loader_state = checkpoint.restore(path, self.method, self.optimizer)
             self.loader.load_state_dict(loader_state)
 
     def fit(self, log: RunLog, validate: Callable[[], dict[str, float]], *, until: int | None = None) -> None:
@@ -71,8 +75,8 @@ class Trainer:
         meter, batches = Meter(self.loader), self._batches()
         with progress(end - self.step, "train", "step") as bar, _sigterm() as asked_to_stop:
             while self.step < end:
-                meter.add(*self._train_step(next(batches)), config.global_batch)
-                last = self.step == end or asked_to_stop.is_set()
+                meter.add(self._train_step(next(batches)), config.global_batch)
+                last = self.step == end or _any_rank(asked_to_stop.is_set())
                 shown = {}
                 if last or self.step % config.log_every == 0:
                     row = meter.read(self.step) | self._place()
@@ -84,28 +88,20 @@ class Trainer:
                 if last or self.step % config.checkpoint_every == 0:
                     meter.check(self.step)
                     position = checkpoint.Position(self.step, self.loader.state_dict())
-                    checkpoint.save(
-                        config.out, self.method.model, self.optimizer, position, keep=config.keep_checkpoints
-                    )
+                    checkpoint.save(config.out, self.method, self.optimizer, position, keep=config.keep_checkpoints)
                 bar.update(1, **shown)
                 if last and self.step < end:
                     raise Stopped(f"stopped by SIGTERM at step {self.step}; the same command goes on from there")
 
-    def _train_step(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """One optimiser step; its loss and its share of right answers, both 0-d and without gradient."""
-        device = self.method.device
+    def _train_step(self, batch: Batch) -> Result:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, self.total, self.config.optimizer)
-        labels_B, valid_B = batch.labels_B.to(device), batch.valid_B.to(device)
-        logits_BC = self.method(batch.clips_BVTCHW.to(device), self.prompts)
-        loss = masked_cross_entropy(logits_BC, labels_B, valid_B, label_smoothing=self.config.optimizer.label_smoothing)
         self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        result = self._step(batch, self.step)
         self.optimizer.step()
-        self.method.clamp_scale()
+        self.method.after_step()
         self.step += 1
-        right_B = (logits_BC.argmax(dim=1) == labels_B) & valid_B
-        return loss.detach(), right_B.sum() / valid_B.sum().clamp(min=1)
+        return result
 
     def _place(self) -> dict[str, float]:
         rate = learning_rate(self.step - 1, self.total, self.config.optimizer)
@@ -114,6 +110,11 @@ class Trainer:
     def _batches(self) -> Iterator[Batch]:
         while True:
             yield from self.loader
+
+
+def _any_rank(asked: bool) -> bool:
+    """Whether a rank was asked to stop: then all of them do, at the same step."""
+    return bool(distributed.total(torch.tensor(float(asked)))) if distributed.world_size() > 1 else asked
 
 
 @contextmanager

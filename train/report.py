@@ -17,7 +17,7 @@ from ..shards.files import write_atomic
 from ..shards.ledger import read_ledger
 from ..shards.manifest import read_manifest
 from .chart import HEIGHT, LEFT, RIGHT, WIDTH, Chart, draw
-from .config_file import CONFIG
+from .config.file import CONFIG
 from .run_log import read_metrics
 
 PACKAGES = ("reelmill", "torch", "open_clip_torch", "nvidia-dali-cuda130", "ray", "av", "pyarrow", "numpy")

@@ -12,13 +12,13 @@ from ..console import table
 from ..shards.errors import UsageError
 from ..shards.files import make_folder, write_atomic
 from ..shards.manifest import read_manifest
-from . import checkpoint, run_log
+from . import checkpoint, distributed, run_log
 from .clips import evaluation_clips, training_clips
 from .config import NOT_PART_OF_A_RUN, TrainConfig
-from .config_file import CONFIG, dump_config, load_run_config
+from .config.file import CONFIG, dump_config, load_run_config
 from .evaluation import score
 from .loop import Trainer
-from .methods.ap_clip import ApClip, open_bank, write_prompts
+from .methods import make_method
 from .metrics import top1
 from .model import VideoTextModel, choose_device
 from .protocols import base_classes
@@ -36,29 +36,32 @@ def train(config: TrainConfig) -> Path:
     """
     if config.threads:
         torch.set_num_threads(config.threads)
-    device = choose_device(config.device)
+    device = distributed.start(choose_device(config.device))
     base = base_classes(config.classes, read_manifest(config.dataset).classes)
     config = replace(config, classes=replace(config.classes, base=base))
-    bank = open_bank(config.method, config.bank or config.dataset)
-    prompts = write_prompts(base, bank, config.method, seed=config.seed)
-    write_prompts(config.classes.novel, bank, config.method, seed=config.seed)  # a novel class that is no action: now
     torch.manual_seed(config.seed)
-    method = ApClip(VideoTextModel.create(config.model, precision=config.precision)).to(device)
-    loader = training_clips(config, method.model, base)
-    _open_folder(config)
-
+    model = VideoTextModel.create(config.model, precision=config.precision).to(device)
+    model.learn(config.model)
+    method = make_method(config, model).to(device)
+    if config.classes.novel:
+        method.describe(config.classes.novel, training=False)  # a novel class that is no action is said now
+    loader = training_clips(config, model, base)
     total = config.steps or config.epochs * len(loader)
-    trainer = Trainer(config, method, prompts, loader, total=total)
+    trainer = Trainer(config, method, base, loader, total=total)
+    if distributed.rank() == 0:
+        _open_folder(config)
+    distributed.barrier()
     trainer.resume()
 
     def validate() -> dict[str, float]:
-        clips = evaluation_clips(config, method.model, base, batch=config.global_batch)
-        book = score(method, clips, trainer.prompts)
+        clips = evaluation_clips(config, model, base, batch=config.global_batch)
+        book = score(method, clips, base)
         return {"eval_base_top1": top1(book.scores_NC(), book.labels_N()).accuracy}
 
     with run_log.RunLog(config.out, after_step=trainer.step) as log:
         trainer.fit(log, validate)
-    _print_summary(config, total)
+    if distributed.rank() == 0:
+        _print_summary(config, total)
     return config.out
 
 

@@ -1,22 +1,26 @@
 """What the tests of train share: a loader over tensors, a tiny method, a config."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from reelmill.engine import Batch, LoaderConfig
-from reelmill.train.config import ModelConfig, OptimizerConfig, TrainConfig
+from reelmill.shards.bank import Action, Bank
+from reelmill.train.config import ApClipConfig, ModelConfig, OptimizerConfig, TrainConfig
 from reelmill.train.methods.ap_clip import ApClip
 from reelmill.train.model import VideoTextModel
 
-PROMPTS = [
-    ["a video of verb0 thing. it is dark", "a video of verb0 thing"],
-    ["verb1 thing"],
-    ["verb2", "it glares", "x"],
-]
+CLASSES = ("verb0 thing", "verb1 thing", "verb2 thing")
+
+
+def make_bank() -> Bank:
+    """Three actions with 2, 1 and 3 descriptions."""
+    texts: dict[int, Sequence[str]] = {0: ["it is dark", "it is"], 1: ["bright"], 2: ["verb2", "it glares", "x"]}
+    actions = [Action(number, name, name, (), (), len(texts[number])) for number, name in enumerate(CLASSES)]
+    return Bank(actions, texts, "memory")
 
 
 class TensorLoader:
@@ -68,8 +72,8 @@ def tensor_loader() -> type[TensorLoader]:
 
 
 @pytest.fixture
-def prompts() -> list[list[str]]:
-    return PROMPTS
+def classes() -> tuple[str, ...]:
+    return CLASSES
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -97,7 +101,7 @@ def tiny_method(mini_model: ModelConfig) -> Callable[[], ApClip]:
 
     def make() -> ApClip:
         torch.manual_seed(0)
-        return ApClip(VideoTextModel.create(mini_model))
+        return ApClip(VideoTextModel.create(mini_model), ApClipConfig(prefix=""), make_bank())
 
     return make
 

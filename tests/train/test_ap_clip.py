@@ -42,21 +42,29 @@ def test_a_class_that_is_no_action_is_named():
         write_prompts(["push cap"], make_bank(), ApClipConfig(), seed=0)
 
 
-def test_the_logits_are_the_equations_over_all_views(tiny_method, prompts):
+def outputs(method, clips, texts):
+    return method(method.model.encode_video(clips), texts, method.model.encode_texts(texts.strings))
+
+
+def test_the_logits_are_the_equations_over_all_views(tiny_method, classes):
     method = tiny_method().double()
     clips = torch.randn(4, 2, 3, 3, 16, 16, dtype=torch.float64)
-    logits = method(clips, method.tokenize(prompts))
-    frames = method.model.encode_video(clips).flatten(1, 2)
+    texts = method.describe(classes)
+    assert texts.segments.lengths == (2, 1, 3)
+    logits = outputs(method, clips, texts)
+    frames = method.model.encode_video(clips).frames_BLD
     want = torch.zeros(4, 3, dtype=torch.float64)
-    for index, texts in enumerate(prompts):
-        scores = frames @ method.model.encode_text(method.model.tokenize(texts)).T
+    strings = iter(texts.strings)
+    for index, length in enumerate(texts.segments.lengths):
+        own = method.model.encode_texts([next(strings) for _ in range(length)]).texts_MD
+        scores = frames @ own.T
         want[:, index] = (scores.amax(2).mean(1) + scores.amax(1).mean(1)) / 2
     torch.testing.assert_close(logits, want / 0.07)
 
 
-def test_both_encoders_and_the_scale_get_gradients(tiny_method, prompts):
+def test_both_encoders_and_the_scale_get_gradients(tiny_method, classes):
     method = tiny_method()
-    method(torch.randn(2, 1, 2, 3, 16, 16), method.tokenize(prompts)).logsumexp(1).sum().backward()
+    outputs(method, torch.randn(2, 1, 2, 3, 16, 16), method.describe(classes)).logsumexp(1).sum().backward()
     without = [name for name, value in method.named_parameters() if value.grad is None or not value.grad.any()]
     assert without == []
 
@@ -65,5 +73,5 @@ def test_the_scale_is_kept_at_or_under_a_hundred(tiny_method):
     method = tiny_method()
     with torch.no_grad():
         method.model.log_scale.fill_(7)
-    method.clamp_scale()
+    method.after_step()
     torch.testing.assert_close(method.model.log_scale.exp().item(), 100.0, rtol=1e-5, atol=0)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from reelmill.shards.errors import UsageError
 from reelmill.train.config import ClassesConfig, EvalConfig, OptimizerConfig, TrainConfig
-from reelmill.train.config_file import dump_config, load_config, load_run_config
+from reelmill.train.config.file import dump_config, load_config, load_run_config
 
 LEAST = 'dataset = "data"\nout = "runs/a"\n'
 

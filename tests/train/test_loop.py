@@ -23,9 +23,9 @@ def newest(run):
 
 
 @pytest.fixture
-def make_trainer(tensor_loader, tiny_method, prompts):
+def make_trainer(tensor_loader, tiny_method, classes):
     def make(config, total=6):
-        return Trainer(config, tiny_method(), prompts, tensor_loader(), total=total)
+        return Trainer(config, tiny_method(), classes, tensor_loader(), total=total)
 
     return make
 
@@ -113,7 +113,9 @@ def test_a_loss_that_is_nan_stops_before_it_is_saved(run_config, make_trainer):
     trainer = make_trainer(replace(run_config, checkpoint_every=2, log_every=100))
     fit(trainer, until=2)
     trainer.loader.clips[:] = float("nan")
-    with pytest.raises(ReelmillError, match=r"the loss must stay finite, but is nan at step 3; lower optimizer\.lr"):
+    with pytest.raises(
+        ReelmillError, match=r"the loss must stay finite, but its part 'classes' is nan at step 3; lower optimizer\.lr"
+    ):
         fit(trainer)
     assert newest(run_config.out).name == "step-00000002"
 
@@ -153,14 +155,16 @@ def test_open_clip_loads_a_checkpoint_as_it_is(run_config, make_trainer):
     assert all(torch.equal(value, weights[name]) for name, value in loaded.state_dict().items())
     model, step = checkpoint.load_model(path, precision="fp32")
     assert step == 2
-    assert torch.equal(model.tokenize(["lift the cup"]), trainer.method.model.tokenize(["lift the cup"]))
+    assert torch.equal(model.text.tokenize(["lift the cup"]), trainer.method.model.text.tokenize(["lift the cup"]))
 
 
-@pytest.mark.parametrize("name", ["open_clip_model.safetensors", "training.safetensors", "state.json"])
+@pytest.mark.parametrize(
+    "name", ["open_clip_model.safetensors", "method.safetensors", "training.safetensors", "state.json"]
+)
 def test_a_damaged_checkpoint_is_named(run_config, make_trainer, name):
     fit(make_trainer(run_config), until=2)
     path = newest(run_config.out)
-    (path / name).write_bytes((path / name).read_bytes()[:20])
+    (path / name).write_bytes((path / name).read_bytes()[:4])
     with pytest.raises(DamageError, match=re.escape(f"checkpoint {path} must be whole, but does not read: ")):
         make_trainer(run_config).resume()
 
@@ -171,12 +175,13 @@ def test_a_checkpoint_of_another_model_is_refused(run_config, make_trainer):
     other = make_trainer(run_config)
     other.method.model.clip.visual.proj = torch.nn.Parameter(torch.zeros(16, 32))
     with pytest.raises(UsageError, match=r"must hold the weights of the run's model: .*visual\.proj"):
-        checkpoint.restore(path, other.method.model, other.optimizer)
+        checkpoint.restore(path, other.method, other.optimizer)
 
 
 def test_a_checkpoint_holds_no_pickle(run_config, make_trainer):
     fit(make_trainer(run_config), until=2)
     path = newest(run_config.out)
-    names = {"open_clip_config.json", "open_clip_model.safetensors", "training.safetensors", "state.json"}
+    models = {"open_clip_config.json", "open_clip_model.safetensors"}
+    names = models | {"method.safetensors", "training.safetensors", "state.json"}
     assert {file.name for file in path.iterdir()} == names
     assert json.loads((path / "state.json").read_text()) == {"step": 2, "loader": {"epoch": 0, "position": 2}}

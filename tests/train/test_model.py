@@ -29,39 +29,39 @@ def own_config(folder, **changes):
 
 def test_frames_are_encoded_one_by_one_to_unit_length(model):
     frames = torch.randn(2, 3, 4, 3, model.image_size, model.image_size)
-    embeddings = model.encode_video(frames)
+    embeddings = model.encode_video(frames).frames_BVTD
     assert embeddings.shape[:3] == (2, 3, 4)
     torch.testing.assert_close(embeddings.norm(dim=-1), torch.ones(2, 3, 4))
-    torch.testing.assert_close(model.encode_video(frames[1:, 2:, 3:])[0, 0, 0], embeddings[1, 2, 3])
+    torch.testing.assert_close(model.encode_video(frames[1:, 2:, 3:]).frames_BVTD[0, 0, 0], embeddings[1, 2, 3])
 
 
 def test_the_context_is_the_longest_text_rounded_up_to_eight(model):
-    assert model.tokenize(TEXTS).shape == (3, 16)
-    assert model.tokenize(["lift"]).shape == (1, 8)
-    assert model.tokenize(["one two three four five six"]).shape == (1, 8)  # with start and end: 8 tokens
-    assert model.tokenize(["one two three four five six seven"]).shape == (1, 16)
-    assert model.tokenize(["word " * 100]).shape == (1, 24)  # the model's context, its end cut off
+    assert model.text.tokenize(TEXTS).shape == (3, 16)
+    assert model.text.tokenize(["lift"]).shape == (1, 8)
+    assert model.text.tokenize(["one two three four five six"]).shape == (1, 8)  # with start and end: 8 tokens
+    assert model.text.tokenize(["one two three four five six seven"]).shape == (1, 16)
+    assert model.text.tokenize(["word " * 100]).shape == (1, 24)  # the model's context, its end cut off
 
 
 @pytest.mark.parametrize("changes", [{}, {"custom_text": True}])
 def test_the_cut_text_is_encoded_as_the_whole_context_is(tmp_path, changes):
     torch.manual_seed(0)
     model = VideoTextModel.create(ModelConfig(name=own_config(tmp_path, **changes))).double()
-    whole = model._tokenizer(TEXTS)
-    cut = model.tokenize(TEXTS)
+    whole = model.text._tokenizer(TEXTS)
+    cut = model.text.tokenize(TEXTS)
     assert (cut.shape[1], whole.shape[1]) == (16, 24)
     want = functional.normalize(model.clip.encode_text(whole), dim=-1)
-    torch.testing.assert_close(model.encode_text(cut), want, rtol=0, atol=1e-14)
+    torch.testing.assert_close(model.text.encode(cut).texts_MD, want, rtol=0, atol=1e-14)
 
 
 @pytest.mark.parametrize("text_cfg", [{"no_causal_mask": True}, {"pool_type": "last"}])
 def test_a_tower_that_sees_the_padding_is_not_cut(tmp_path, text_cfg):
     name = own_config(tmp_path, custom_text=True, text_cfg=text_cfg)
     model = VideoTextModel.create(ModelConfig(name=name))
-    tokens = model.tokenize(["lift"])
+    tokens = model.text.tokenize(["lift"])
     assert tokens.shape == (1, 24)
     want = functional.normalize(model.clip.encode_text(tokens), dim=-1)
-    torch.testing.assert_close(model.encode_text(tokens), want)
+    torch.testing.assert_close(model.text.encode(tokens).texts_MD, want)
 
 
 def test_bf16_encoders_give_fp32_embeddings_near_those_of_fp32():
@@ -69,7 +69,7 @@ def test_bf16_encoders_give_fp32_embeddings_near_those_of_fp32():
     for precision in ("fp32", "bf16"):
         torch.manual_seed(0)
         model = VideoTextModel.create(ModelConfig(), precision=precision)
-        embeddings.append(model.encode_text(model.tokenize(TEXTS)))
+        embeddings.append(model.encode_texts(TEXTS).texts_MD)
     assert embeddings[1].dtype == torch.float32
     assert not torch.equal(*embeddings)
     torch.testing.assert_close(*embeddings, rtol=0, atol=0.02)

@@ -14,7 +14,7 @@ from reelmill.shards.ledger import NAME, LedgerRow, ledger_writer
 from reelmill.shards.manifest import Generation, Manifest, ShardEntry, write_manifest
 from reelmill.train.chart import draw, nice_ticks
 from reelmill.train.config import TrainConfig
-from reelmill.train.config_file import dump_config
+from reelmill.train.config.file import dump_config
 from reelmill.train.contact_sheet import contact_sheet
 from reelmill.train.report import Stage, write_report
 

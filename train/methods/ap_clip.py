@@ -2,35 +2,51 @@
 
 sim(b, c) = (mean_i max_j S + mean_j max_i S) / 2 with S = frame_i · prompt_j (Eq. 4-6); frames of all views together.
 
-Shapes: B videos, V views, T frames, C H W a picture; C classes, P prompts of all classes, W tokens; D width.
+Shapes: B videos, C classes, P prompts of all classes.
 """
 
-import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...kernels import Segments, late_interaction
 from ...shards.bank import Bank
 from ..config import ApClipConfig
-from ..model import VideoTextModel
+from ..model import TextStates, VideoStates, VideoTextModel
+from .method import ClassTexts, Method
 
-MAX_LOG_SCALE = math.log(100)
 
+@dataclass(frozen=True, slots=True)
+class Prompts(ClassTexts):
+    """The prompts of classes, class after class."""
 
-class Prompts(NamedTuple):
-    """The prompts of a list of classes, ready for the text encoder."""
-
-    tokens_PW: Tensor
     segments: Segments
     """Which of the P rows belong to which class."""
 
 
-def open_bank(config: ApClipConfig, path: str) -> Bank | None:
-    """The bank at `path`; None where no descriptions are drawn."""
-    return Bank.open(path) if config.prompts_per_class else None
+class ApClip(Method):
+    """Two encoders and a score between a video and a class; nothing else is learnt."""
+
+    def __init__(self, model: VideoTextModel, config: ApClipConfig, bank: Bank | None, *, seed: int = 0) -> None:
+        """Args: `bank` holds the descriptions, None where `prompts_per_class` is 0; `seed` is of their draw."""
+        super().__init__(model)
+        self._config, self._bank, self._seed = config, bank, seed
+
+    def describe(self, classes: Sequence[str], *, training: bool = False) -> Prompts:
+        """The prompts of each class: the same whatever other classes there are, in training and afterwards."""
+        prompts = write_prompts(classes, self._bank, self._config, seed=self._seed)
+        strings = tuple(text for texts in prompts for text in texts)
+        return Prompts(strings, Segments.from_lengths([len(texts) for texts in prompts], self.device))
+
+    def forward(self, video: VideoStates, texts: Prompts, states: TextStates) -> Tensor:
+        """(B, C) fp32 logits."""
+        similarity_BC = late_interaction(video.frames_BLD, states.texts_MD, texts.segments)
+        return similarity_BC * self.model.log_scale.exp()
+
+    def scores(self, outputs_B: Tensor, texts: Prompts, states: TextStates) -> Tensor:
+        """The outputs are the scores."""
+        return outputs_B
 
 
 def write_prompts(classes: Sequence[str], bank: Bank | None, config: ApClipConfig, *, seed: int) -> list[list[str]]:
@@ -54,36 +70,3 @@ def write_prompts(classes: Sequence[str], bank: Bank | None, config: ApClipConfi
         texts = [] if bank is None else bank.draw(bank.find(name).action_id, config.prompts_per_class, seed=seed)
         prompts.append([prefix + text for text in texts] or [prefix.strip() or name])
     return prompts
-
-
-class ApClip(nn.Module):
-    """Two encoders and a score between a video and a class; nothing else is learnt."""
-
-    def __init__(self, model: VideoTextModel) -> None:
-        super().__init__()
-        self.model = model
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.model.log_scale.device
-
-    def tokenize(self, prompts: Sequence[Sequence[str]]) -> Prompts:
-        """The prompts of C classes, each class with one or more, as tokens on the device of the model."""
-        tokens_PW = self.model.tokenize([text for texts in prompts for text in texts])
-        segments = Segments.from_lengths([len(texts) for texts in prompts], self.device)
-        return Prompts(tokens_PW.to(self.device), segments)
-
-    def forward(self, clips_BVTCHW: Tensor, prompts: Prompts) -> Tensor:
-        """(B, V, T, 3, H, W) clips and the prompts of C classes → (B, C) fp32 logits; both encoders get gradients."""
-        return self.score(clips_BVTCHW, self.model.encode_text(prompts.tokens_PW), prompts.segments)
-
-    def score(self, clips_BVTCHW: Tensor, text_PD: Tensor, segments: Segments) -> Tensor:
-        """Like `forward`, with the prompts already encoded: in evaluation they are encoded once."""
-        video_BVD = self.model.encode_video(clips_BVTCHW).flatten(1, 2)
-        return late_interaction(video_BVD, text_PD, segments) * self.model.log_scale.exp()
-
-    @torch.no_grad()
-    def clamp_scale(self) -> None:
-        """Keep the factor from scores to logits at or under 100; called after every optimiser step, as CLIP does."""
-        self.model.log_scale.clamp_(max=MAX_LOG_SCALE)

@@ -11,14 +11,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from ..shards.errors import UsageError
-from ..torchvision_ops import import_torchvision
-from .config import Device, ModelConfig, Precision
+from ...shards.errors import UsageError
+from ...torchvision_ops import import_torchvision
+from ..config import Device, ModelConfig, Precision
+from .states import TextStates, VideoStates
+from .text import TextTower, unit
 
-OWN_MODELS = Path(__file__).with_name("models")
-CONTEXT_STEP = 8  # text lengths are rounded up to this, so that few shapes occur
+OWN_MODELS = Path(__file__).with_name("configs")
 
 
 class VideoTextModel(nn.Module):
@@ -29,9 +29,8 @@ class VideoTextModel(nn.Module):
         self.clip: Any = clip
         self.architecture = architecture
         """What open_clip needs to build the same model: its `model_cfg`."""
-        self._tokenizer = tokenizer
+        self.text = TextTower(clip, tokenizer)
         self._precision = precision
-        self._text: Any = getattr(clip, "text", clip)
 
     @classmethod
     def create(cls, config: ModelConfig, *, precision: Precision = "fp32") -> "VideoTextModel":
@@ -75,51 +74,36 @@ class VideoTextModel(nn.Module):
         scale: nn.Parameter = self.clip.logit_scale
         return scale
 
-    def encode_video(self, frames_BVTCHW: Tensor) -> Tensor:
-        """(B, V, T, 3, H, W) normalised frames → (B, V, T, D) embeddings, each frame on its own."""
-        with self._autocast(frames_BVTCHW.device):
+    def learn(self, config: ModelConfig) -> None:
+        """Freeze what the config leaves out."""
+        text = self.text.parameters()
+        kept = {"all": text, "projection": self.text.last(), "none": []}[config.text_learns]
+        for weight in text:
+            weight.requires_grad_(any(weight is other for other in kept))
+        visual = self.clip.visual
+        if config.video_learns != "all":
+            visual.requires_grad_(False)
+        if config.video_learns == "last":
+            _check_blocks(visual, config.last_blocks)
+            for part in (*visual.transformer.resblocks[-config.last_blocks :], visual.ln_post):
+                part.requires_grad_(True)
+            if visual.proj is not None:
+                visual.proj.requires_grad_(True)
+
+    def encode_video(self, frames_BVTCHW: Tensor) -> VideoStates:
+        """(B, V, T, 3, H, W) normalised frames → the embeddings of each frame on its own."""
+        with self.autocast():
             embedding_ND = self.clip.encode_image(frames_BVTCHW.flatten(0, 2))
-        return _unit(embedding_ND).reshape(*frames_BVTCHW.shape[:3], -1)
+        return VideoStates(unit(embedding_ND).reshape(*frames_BVTCHW.shape[:3], -1))
 
-    def tokenize(self, texts: Sequence[str]) -> Tensor:
-        """(M, W) int64 tokens; W is the longest text rounded up to a multiple of 8 where the tower allows the cut.
+    def encode_texts(self, texts: Sequence[str], *, words: bool = False) -> TextStates:
+        """M texts → their embeddings, all at once; `TextTable` does it in chunks, and over ranks."""
+        with self.autocast():
+            return self.text.encode(self.text.tokenize(texts).to(self.log_scale.device), words=words)
 
-        A causal tower that is read at the end-of-text token never sees what follows it, so the cut changes nothing.
-        Texts longer than the model's context lose their end.
-        """
-        tokens_MW: Tensor = self._tokenizer(list(texts))
-        if not self._may_cut():
-            return tokens_MW
-        longest = int(tokens_MW.argmax(dim=1).max()) + 1  # end-of-text has the highest id
-        return tokens_MW[:, : -(-longest // CONTEXT_STEP) * CONTEXT_STEP]
-
-    def encode_text(self, tokens_MW: Tensor) -> Tensor:
-        """(M, W) tokens out of `tokenize` → (M, D) embeddings."""
-        with self._autocast(tokens_MW.device):
-            embedding_MD = self._encode_cut(tokens_MW) if self._may_cut() else self.clip.encode_text(tokens_MW)
-        return _unit(embedding_MD)
-
-    def _encode_cut(self, tokens_MW: Tensor) -> Tensor:
-        """open_clip's encode_text for a context of any length; its own takes the whole one only."""
-        text, length = self._text, tokens_MW.shape[1]
-        hidden_MWD = text.token_embedding(tokens_MW) + text.positional_embedding[:length]
-        hidden_MWD = text.ln_final(text.transformer(hidden_MWD, attn_mask=text.attn_mask[:length, :length]))
-        end_M = tokens_MW.argmax(dim=1)
-        hidden_MD: Tensor = hidden_MWD[torch.arange(len(end_M), device=end_M.device), end_M]
-        projection = text.text_projection
-        if projection is None:
-            return hidden_MD
-        embedding_MD: Tensor = projection(hidden_MD) if isinstance(projection, nn.Module) else hidden_MD @ projection
-        return embedding_MD
-
-    def _may_cut(self) -> bool:
-        text = self._text
-        pool = getattr(self.clip, "text_pool_type", None) if text is self.clip else getattr(text, "pool_type", None)
-        causal = getattr(text, "attn_mask", None) is not None
-        return causal and pool == "argmax" and getattr(text, "cls_emb", None) is None
-
-    def _autocast(self, device: torch.device) -> torch.autocast:
-        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=self._precision == "bf16")
+    def autocast(self) -> torch.autocast:
+        """The arithmetic that the run asks for."""
+        return torch.autocast(self.log_scale.device.type, dtype=torch.bfloat16, enabled=self._precision == "bf16")
 
 
 def choose_device(device: Device) -> torch.device:
@@ -133,9 +117,12 @@ def choose_device(device: Device) -> torch.device:
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def _unit(embedding_ND: Tensor) -> Tensor:
-    wide = embedding_ND if embedding_ND.dtype == torch.float64 else embedding_ND.float()
-    return functional.normalize(wide, dim=-1)
+def _check_blocks(visual: Any, last: int) -> None:
+    blocks = getattr(getattr(visual, "transformer", None), "resblocks", None)
+    if blocks is None:
+        raise UsageError("model.video_learns must be all or none for an image encoder that is no vision transformer")
+    if last > len(blocks):
+        raise UsageError(f"model.last_blocks must be at most the {len(blocks)} blocks of the image encoder, got {last}")
 
 
 def _register(open_clip: Any, name: str) -> str:

@@ -4,13 +4,13 @@ import difflib
 import json
 import tomllib
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from ..shards.errors import UsageError
-from .config import TrainConfig
+from ...shards.errors import UsageError
+from .run import TrainConfig
 
 CONFIG = "config.json"
 T = TypeVar("T")
@@ -79,7 +79,7 @@ def from_table(cls: type[T], table: Mapping[str, Any], *, folder: Path, where: s
         if name in table:
             value = _value(hints[name], table[name], folder=folder, where=where, key=prefix + name)
             values[name] = _place(item, value, folder)
-        elif item.default is MISSING:
+        elif item.default is MISSING and item.default_factory is MISSING:
             raise UsageError(f"{where}: the key {prefix + name!r} must be given, but is missing")
     try:
         return cls(**values)
@@ -88,14 +88,32 @@ def from_table(cls: type[T], table: Mapping[str, Any], *, folder: Path, where: s
 
 
 def _value(hint: Any, value: Any, *, folder: Path, where: str, key: str) -> Any:
-    if is_dataclass(hint) and isinstance(value, Mapping):
-        return from_table(hint, value, folder=folder, where=where, prefix=f"{key}.")  # type: ignore[arg-type]
+    if isinstance(value, Mapping) and (kinds := _dataclasses(hint)):
+        kind = _named(kinds, value, where, key)
+        return from_table(kind, value, folder=folder, where=where, prefix=f"{key}.")
     if hint == tuple[str, ...] and isinstance(value, str):
         return _names(folder / value, where, key)
     ok, result = _match(hint, value)
     if not ok:
         raise UsageError(f"{where}: {key!r} must be {_describe(hint)}, got {value!r}")
     return result
+
+
+def _dataclasses(hint: Any) -> list[type]:
+    """The dataclasses that a value may be one of."""
+    choices = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    return [choice for choice in choices if is_dataclass(choice) and isinstance(choice, type)]
+
+
+def _named(kinds: Sequence[type], table: Mapping[str, Any], where: str, key: str) -> type:
+    """The kind that the table's `name` stands for; the first where it has none."""
+    names = {next(item.default for item in fields(kind) if item.name == "name"): kind for kind in kinds[1:] and kinds}
+    if not names or "name" not in table:
+        return kinds[0]
+    if table["name"] not in names:
+        known = ", ".join(repr(name) for name in names)
+        raise UsageError(f"{where}: {key + '.name'!r} must be one of {known}, got {table['name']!r}")
+    return names[table["name"]]
 
 
 def _match(hint: Any, value: Any) -> tuple[bool, Any]:
