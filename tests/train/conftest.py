@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import torch
 from reelmill.engine import Batch, LoaderConfig
 from reelmill.shards.bank import Action, Bank
 from reelmill.train.config import ApClipConfig, ModelConfig, OptimizerConfig, TrainConfig
+from reelmill.train.methods import Method
 from reelmill.train.methods.ap_clip import ApClip
 from reelmill.train.model import VideoTextModel
+from reelmill.train.step import Step
 
 CLASSES = ("verb0 thing", "verb1 thing", "verb2 thing")
 
@@ -104,6 +107,21 @@ def tiny_method(mini_model: ModelConfig) -> Callable[[], ApClip]:
         return ApClip(VideoTextModel.create(mini_model), ApClipConfig(prefix=""), make_bank())
 
     return make
+
+
+@pytest.fixture
+def step_gradients() -> Callable[..., dict[str, torch.Tensor]]:
+    """What one step leaves on the weights of a method, in fp64, its eight videos cut into batches."""
+
+    def run(method: Method, config: TrainConfig, accumulate: int) -> dict[str, torch.Tensor]:
+        method = method.double()
+        method.model.learn(config.model)
+        batch = TensorLoader().batch(torch.arange(8))
+        batch = replace(batch, clips_BVTCHW=batch.clips_BVTCHW.double())
+        Step(method, CLASSES, replace(config, accumulate=accumulate))(batch, 3)
+        return {name: weight.grad for name, weight in method.named_parameters() if weight.grad is not None}
+
+    return run
 
 
 @pytest.fixture

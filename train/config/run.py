@@ -3,13 +3,18 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .ace import AceConfig
+from .alt import AltConfig
 from .ap_clip import ApClipConfig
 from .check import LOCATION, Device, Precision, check
+from .coco import CocoConfig
 from .data import ClassesConfig, DataConfig
 from .model import ModelConfig
 from .optimizer import OptimizerConfig
+from .storyboard import StoryboardConfig
 
-MethodConfig = ApClipConfig
+MethodConfig = ApClipConfig | AceConfig | AltConfig | CocoConfig | StoryboardConfig
+"""In a TOML file the table's `name` says which; AP-CLIP where it has none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,6 +70,8 @@ class TrainConfig:
         check(self.steps is None or self.steps > 0, "steps", "> 0", self.steps)
         for name in ("seed", "threads", "eval_every"):
             check(getattr(self, name) >= 0, name, ">= 0", getattr(self, name))
+        if isinstance(self.method, AltConfig):
+            self.method.check_model(self.model)
 
 
 NOT_PART_OF_A_RUN = frozenset(

@@ -37,6 +37,8 @@ class Targets(NamedTuple):
     """Of what is drawn in this step: the same on every rank, in every batch of the step, and after a resume."""
     targets_BC: Tensor | None = None
     """(B, C) float32 of multi-label data: 1 for every label of the sample; zeros where it does not count."""
+    seeds_B: Tensor | None = None
+    """int64, of what is drawn for each video in this step: `model.states.video_seeds`."""
 
     def mean(self, losses_of: Callable[[Tensor], Tensor]) -> Tensor:
         """The share of this batch in the mean over the samples of the step: all batches and ranks add up to it.

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from ...shards.errors import UsageError
 from ...torchvision_ops import import_torchvision
 from ..config import Device, ModelConfig, Precision
+from .regions import RegionReader
+from .space_time import SpaceTime
 from .states import TextStates, VideoStates
 from .text import TextTower, unit
 
@@ -30,6 +32,10 @@ class VideoTextModel(nn.Module):
         self.architecture = architecture
         """What open_clip needs to build the same model: its `model_cfg`."""
         self.text = TextTower(clip, tokenizer)
+        self.space_time: SpaceTime | None = None
+        """Attention over time, where the config asks for it."""
+        self.regions: RegionReader | None = None
+        """Finds the regions of frames, where the config asks for them."""
         self._precision = precision
 
     @classmethod
@@ -55,7 +61,17 @@ class VideoTextModel(nn.Module):
             raise UsageError(f"model.pretrained {config.pretrained!r} must fit the model {name!r}: {what}") from error
         finally:
             logging.disable(disabled)
-        return cls(clip, open_clip.get_tokenizer(name), open_clip.get_model_config(name), precision)
+        model = cls(clip, open_clip.get_tokenizer(name), open_clip.get_model_config(name), precision)
+        if config.video == "space-time":
+            model.space_time = SpaceTime(clip.visual, blocks=config.time_blocks, frames=config.max_frames)
+        if config.video == "regions":
+            model.regions = RegionReader(clip.visual, config)
+        return model
+
+    @property
+    def width(self) -> int:
+        """D: of the joint space."""
+        return int(self.architecture["embed_dim"])
 
     @property
     def image_size(self) -> int:
@@ -91,10 +107,21 @@ class VideoTextModel(nn.Module):
                 visual.proj.requires_grad_(True)
 
     def encode_video(self, frames_BVTCHW: Tensor) -> VideoStates:
-        """(B, V, T, 3, H, W) normalised frames → the embeddings of each frame on its own."""
+        """(B, V, T, 3, H, W) normalised frames → the embeddings of each: on its own, or with attention over time."""
+        if self.regions is not None:
+            return self._with_regions(self.regions, frames_BVTCHW)
         with self.autocast():
-            embedding_ND = self.clip.encode_image(frames_BVTCHW.flatten(0, 2))
-        return VideoStates(unit(embedding_ND).reshape(*frames_BVTCHW.shape[:3], -1))
+            if self.space_time is None:
+                embeddings = self.clip.encode_image(frames_BVTCHW.flatten(0, 2))
+            else:
+                embeddings = self.space_time(self.clip.visual, frames_BVTCHW.flatten(0, 1))
+        return VideoStates(unit(embeddings).reshape(*frames_BVTCHW.shape[:3], -1))
+
+    def _with_regions(self, reader: RegionReader, frames_BVTCHW: Tensor) -> VideoStates:
+        with self.autocast():
+            found = reader(frames_BVTCHW.flatten(0, 2))
+        parts = (unit(found.frames_FD), unit(found.regions_FND), found.region_of_FP)
+        return VideoStates(*(part.reshape(*frames_BVTCHW.shape[:3], *part.shape[1:]) for part in parts))
 
     def encode_texts(self, texts: Sequence[str], *, words: bool = False) -> TextStates:
         """M texts → their embeddings, all at once; `TextTable` does it in chunks, and over ranks."""

@@ -1,11 +1,16 @@
 """What the two encoders say: the data that every method reads.
 
-Shapes: B videos, V views, T frames, M texts, W words, D the width of the joint space.
+Shapes: B videos, V views, T frames, N regions of a frame, P patches of it, M texts, W words, D the width of the joint
+space.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
+
+from ...shards.order import stream_key
 
 
 class VideoStates(NamedTuple):
@@ -13,11 +18,28 @@ class VideoStates(NamedTuple):
 
     frames_BVTD: Tensor
     """Each frame on its own."""
+    regions_BVTND: Tensor | None = None
+    """The regions of each frame, the first of which is its class token; None unless the model finds regions."""
+    region_of_BVTP: Tensor | None = None
+    """int64: the place among the N of the region that each patch went into, patches row by row."""
+    seeds_B: Tensor | None = None
+    """int64, of what is drawn for each video in this step: `video_seeds`; None outside of training."""
 
     @property
     def frames_BLD(self) -> Tensor:
         """The frames of all views, one after another: L = V * T."""
         return self.frames_BVTD.flatten(1, 2)
+
+
+def video_seeds(seed: int, keys: Sequence[str]) -> Tensor:
+    """(B,) int64, one per video: the same however the videos of a step are cut into batches and ranks.
+
+    Args:
+        seed: of the step (`Targets.seed`).
+        keys: of the B videos.
+    """
+    words = [stream_key("video", seed, key) for key in keys]
+    return torch.tensor([((high << 32) | low) - (1 << 63) for high, low in words], dtype=torch.int64)
 
 
 class TextStates(NamedTuple):
