@@ -2,9 +2,10 @@
 
 RUN/checkpoints/step-00000200/
     open_clip_config.json        the architecture: open_clip.create_model("local-dir:RUN/checkpoints/step-00000200")
-    open_clip_model.safetensors  the weights of the two encoders
+    open_clip_model.safetensors  the weights of the two encoders: their moving average where the run keeps one
     method.safetensors           the weights that the method adds
-    training.safetensors         the optimiser's tensors as <parameter index>.<name>, torch's generators as rng.<device>
+    training.safetensors         the optimiser's tensors as <parameter index>.<name>; beside an average, the weights of
+                                 the last step as last.<name>. No random numbers: each step has its own seed
     state.json                   steps done, state of the loader
 """
 
@@ -28,6 +29,7 @@ from . import distributed
 from .config import ModelConfig, Precision
 from .methods import Method
 from .model import VideoTextModel
+from .optimizer import Average
 
 FOLDER = "checkpoints"
 ARCHITECTURE, WEIGHTS, OWN_WEIGHTS, TRAINING, STATE = (
@@ -54,7 +56,15 @@ def latest(run: Path) -> Path | None:
     return found[-1] if found else None
 
 
-def save(run: Path, method: Method, optimizer: torch.optim.Optimizer, position: Position, *, keep: int) -> Path:
+def save(
+    run: Path,
+    method: Method,
+    optimizer: torch.optim.Optimizer,
+    average: Average | None,
+    position: Position,
+    *,
+    keep: int,
+) -> Path:
     """Write a checkpoint and remove all but the newest `keep`.
 
     Everything goes to a hidden folder first, is flushed to the disk and takes its name by one rename. The first rank
@@ -65,12 +75,20 @@ def save(run: Path, method: Method, optimizer: torch.optim.Optimizer, position: 
     """
     final = run / FOLDER / f"step-{position.step:08d}"
     if distributed.rank() == 0 and not final.exists():  # a run that was resumed and stopped at once is there already
-        _write(final, method, optimizer, position, keep)
+        training = _optimizer_tensors(optimizer)
+        if average is not None:
+            training |= {f"last.{name}": weight.detach().clone() for name, weight in method.named_parameters()}
+            average.swap()
+        try:
+            _write(final, method, training, position, keep)
+        finally:
+            if average is not None:
+                average.swap()
     distributed.barrier()
     return final
 
 
-def _write(final: Path, method: Method, optimizer: torch.optim.Optimizer, position: Position, keep: int) -> None:
+def _write(final: Path, method: Method, training: Mapping[str, Tensor], position: Position, keep: int) -> None:
     folder, model = final.parent, method.model
     part = folder / f".{final.name}.part"
     make_folder(folder)
@@ -82,7 +100,7 @@ def _write(final: Path, method: Method, optimizer: torch.optim.Optimizer, positi
         (part / ARCHITECTURE).write_text(json.dumps(architecture, indent=1))
         _save(model.clip.state_dict(), part / WEIGHTS)
         _save(method.own_state(), part / OWN_WEIGHTS)
-        _save(_optimizer_tensors(optimizer) | _generators(model.log_scale.device), part / TRAINING)
+        _save(training, part / TRAINING)
         (part / STATE).write_text(json.dumps(position._asdict(), indent=1))
         for path in part.iterdir():
             with path.open("rb") as file:
@@ -100,8 +118,8 @@ def _save(tensors: Mapping[str, Tensor], path: Path) -> None:
     save_file({name: value.contiguous() for name, value in tensors.items()}, path)
 
 
-def restore(path: Path, method: Method, optimizer: torch.optim.Optimizer) -> Position:
-    """Put weights, optimiser and torch's generators back as they were: the next step is the same, bit for bit.
+def restore(path: Path, method: Method, optimizer: torch.optim.Optimizer, average: Average | None = None) -> Position:
+    """Put weights and optimiser back as they were: the next step is the same, bit for bit.
 
     Raises:
         DamageError: a file is missing or does not parse.
@@ -118,15 +136,17 @@ def restore(path: Path, method: Method, optimizer: torch.optim.Optimizer) -> Pos
         what = shorten(str(error), 300)
         raise UsageError(f"checkpoint {path} must hold the weights of the run's model: {what}") from error
     load_method(path, method)
+    last = {name.removeprefix("last."): tensors.pop(name) for name in list(tensors) if name.startswith("last.")}
+    if average is not None:
+        with torch.no_grad():
+            average.load(dict(method.named_parameters()))
+            for name, weight in method.named_parameters():
+                weight.copy_(last[name])
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         index, _, field = name.partition(".")
-        if index != "rng":
-            state.setdefault(int(index), {})[field] = tensor
+        state.setdefault(int(index), {})[field] = tensor
     optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
-    torch.set_rng_state(tensors["rng.cpu"])
-    if "rng.cuda" in tensors and model.log_scale.is_cuda:
-        torch.cuda.set_rng_state(tensors["rng.cuda"], model.log_scale.device)
     return position
 
 
@@ -166,13 +186,6 @@ def _checkpoints(folder: Path) -> list[Path]:
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     state: dict[int, dict[str, Tensor]] = optimizer.state_dict()["state"]
     return {f"{index}.{field}": tensor.contiguous() for index in state for field, tensor in state[index].items()}
-
-
-def _generators(device: torch.device) -> dict[str, Tensor]:
-    generators = {"rng.cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        generators["rng.cuda"] = torch.cuda.get_rng_state(device)
-    return generators
 
 
 @contextmanager

@@ -24,10 +24,14 @@ def training_clips(config: TrainConfig, model: VideoTextModel, classes: tuple[st
 def evaluation_clips(
     config: TrainConfig, model: VideoTextModel, classes: tuple[str, ...], *, batch: int, clips: int = 1, crops: int = 1
 ) -> ClipLoader:
-    """Every sample of `classes` in the evaluation split once, in order, centred; `clips` × `crops` views each."""
+    """Every sample of `classes` in the evaluation split once over all ranks, in order, centred; `clips` × `crops` views
+    each; `batch` videos per step over all ranks, rounded up to a multiple of them.
+    """
+    ranks = distributed.world_size()
+    batch = -(-batch // ranks) * ranks
     form = _form(config, model, classes, config.data.eval_split)
     form = replace(form, training=False, global_batch=batch, clips=clips, crops=crops)
-    return ClipLoader(config.dataset, form)
+    return ClipLoader(config.dataset, form, rank=distributed.rank(), world_size=ranks)
 
 
 def _form(config: TrainConfig, model: VideoTextModel, classes: tuple[str, ...], split: str) -> LoaderConfig:

@@ -32,7 +32,7 @@ def start(device: torch.device) -> torch.device:
             raise UsageError(f"every rank of a machine needs a GPU: there are {torch.cuda.device_count()}, not {local}")
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     return device
 
 
@@ -66,6 +66,14 @@ def total(value: Tensor) -> Tensor:
     return value
 
 
+def most(value: Tensor) -> Tensor:
+    """The largest of all ranks."""
+    value = value.detach().clone()
+    if dist.is_initialized():
+        dist.all_reduce(value, op=dist.ReduceOp.MAX)
+    return value
+
+
 def gather(rows: Tensor) -> Tensor:
     """The rows of all ranks, rank after rank; each rank has as many. Without gradient."""
     if world_size() == 1:
@@ -73,14 +81,6 @@ def gather(rows: Tensor) -> Tensor:
     parts = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(world_size())]
     dist.all_gather(parts, rows.detach().contiguous())
     return torch.cat(parts)
-
-
-def first_says(value: Tensor) -> Tensor:
-    """What rank 0 holds, on every rank."""
-    value = value.clone()
-    if dist.is_initialized():
-        dist.broadcast(value, 0)
-    return value
 
 
 @torch.no_grad()

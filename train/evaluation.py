@@ -11,7 +11,7 @@ from ..console import progress, table
 from ..engine import Batch, ClipLoader
 from ..shards.errors import UsageError
 from ..shards.files import write_atomic
-from . import checkpoint
+from . import checkpoint, distributed
 from .clips import evaluation_clips
 from .config import EvalConfig, Given, TrainConfig
 from .config.file import load_run_config
@@ -34,6 +34,7 @@ def score(method: Method, batches: Iterable[Batch], classes: Sequence[str]) -> S
         logits_BC = method.scores(method(video, texts, states), texts, states)
         book.add(batch.keys, logits_BC, batch.labels_B, batch.valid_B)
     method.train(training)
+    book.add_ranks()
     return book
 
 
@@ -50,12 +51,13 @@ def evaluate(config: EvalConfig) -> dict[str, Any]:
     """
     if config.threads:
         torch.set_num_threads(config.threads)
+    device = distributed.start(choose_device(config.device))
     run = _asked(config)
     path = checkpoint.latest(config.run)
     if path is None:
         raise UsageError(f"{config.run} must be a run with a checkpoint, but it has none yet")
     model, step = checkpoint.load_model(path, precision=run.precision)
-    method = make_method(run, model).to(choose_device(config.device))
+    method = make_method(run, model).to(device)
     checkpoint.load_method(path, method)
     results: dict[str, Any] = {
         "protocol": config.protocol,
@@ -69,8 +71,9 @@ def evaluate(config: EvalConfig) -> dict[str, Any]:
         base, novel = (results["tasks"][name]["top1"] for name in ("base", "novel"))
         results["harmonic_mean"] = {of: harmonic_mean(base[of], novel[of]) for of in ("accuracy", "chance")}
     target = config.run / f"eval-{config.protocol}.json"
-    write_atomic(target, (json.dumps(results, indent=1) + "\n").encode())
-    table(f"{config.protocol} after {step} steps", [*summary_rows(results), ("written", str(target))])
+    if distributed.rank() == 0:
+        write_atomic(target, (json.dumps(results, indent=1) + "\n").encode())
+        table(f"{config.protocol} after {step} steps", [*summary_rows(results), ("written", str(target))])
     return results
 
 

@@ -1,6 +1,5 @@
 """The training loop: batches in, optimiser steps, figures and checkpoints out."""
 
-import math
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -12,8 +11,9 @@ from ..console import progress
 from ..engine import Batch, ClipLoader
 from ..shards.errors import ReelmillError
 from . import checkpoint, distributed
-from .config import OptimizerConfig, TrainConfig
+from .config import TrainConfig
 from .methods import Method
+from .optimizer import Average, learning_rate, make_optimizer, set_rate
 from .run_log import RunLog
 from .step import Result, Step
 from .throughput import Meter
@@ -21,15 +21,6 @@ from .throughput import Meter
 
 class Stopped(ReelmillError):
     """The process was asked to end; a checkpoint was written first."""
-
-
-def learning_rate(step: int, total: int, config: OptimizerConfig) -> float:
-    """The rate of step `step` (from 0) of `total`: linear warm-up, then a cosine down to a hundredth."""
-    warmup = round(total * config.warmup)
-    if step < warmup:
-        return config.lr * (step + 1) / warmup
-    done = (step - warmup) / max(1, total - warmup)
-    return config.lr * (0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2)
 
 
 class Trainer:
@@ -44,19 +35,14 @@ class Trainer:
         self._step = Step(method, classes, config)
         rule = config.optimizer
         method.label_smoothing = rule.label_smoothing
-        self.optimizer = torch.optim.AdamW(
-            [weight for weight in method.parameters() if weight.requires_grad],
-            lr=rule.lr,
-            betas=rule.betas,
-            weight_decay=rule.weight_decay,
-            fused=True,
-        )
+        self.optimizer = make_optimizer(method, rule)
+        self.average = Average(method.named_parameters(), rule.average) if rule.average else None
 
     def resume(self) -> None:
         """Go on from the newest checkpoint of the run, if there is one."""
         path = checkpoint.latest(self.config.out)
         if path is not None:
-            self.step, loader_state = checkpoint.restore(path, self.method, self.optimizer)
+            self.step, loader_state = checkpoint.restore(path, self.method, self.optimizer, self.average)
             self.loader.load_state_dict(loader_state)
 
     def fit(self, log: RunLog, validate: Callable[[], dict[str, float]], *, until: int | None = None) -> None:
@@ -83,25 +69,42 @@ class Trainer:
                     log.write(self.step, **row)
                     shown = {name: f"{row[name]:.3g}" for name in ("loss", "samples_per_second")}
                 if config.eval_every and self.step % config.eval_every == 0:
-                    with meter.paused():
+                    with meter.paused(), self._averaged():
                         log.write(self.step, **validate())
                 if last or self.step % config.checkpoint_every == 0:
                     meter.check(self.step)
                     position = checkpoint.Position(self.step, self.loader.state_dict())
-                    checkpoint.save(config.out, self.method, self.optimizer, position, keep=config.keep_checkpoints)
+                    parts = self.method, self.optimizer, self.average
+                    checkpoint.save(config.out, *parts, position, keep=config.keep_checkpoints)
                 bar.update(1, **shown)
                 if last and self.step < end:
                     raise Stopped(f"stopped by SIGTERM at step {self.step}; the same command goes on from there")
 
     def _train_step(self, batch: Batch) -> Result:
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.step, self.total, self.config.optimizer)
+        rule = self.config.optimizer
+        set_rate(self.optimizer, learning_rate(self.step, self.total, rule))
         self.optimizer.zero_grad()
         result = self._step(batch, self.step)
+        if rule.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.method.parameters(), rule.clip_norm)
         self.optimizer.step()
         self.method.after_step()
+        if self.average is not None:
+            self.average.update()
         self.step += 1
         return result
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """The averaged weights in the place of the last, where there is an average."""
+        if self.average is None:
+            yield
+            return
+        self.average.swap()
+        try:
+            yield
+        finally:
+            self.average.swap()
 
     def _place(self) -> dict[str, float]:
         rate = learning_rate(self.step - 1, self.total, self.config.optimizer)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from . import distributed
+
 
 class ScoreBook:
     """Scores by sample key: a sample that comes twice (padding, several loaders) counts once, the first time."""
@@ -26,6 +28,27 @@ class ScoreBook:
                 self._labels[key] = label
             else:
                 self._unreadable.add(key)
+
+    def add_ranks(self) -> None:
+        """Take what the other ranks have; each sample still counts once. All ranks call it."""
+        if distributed.world_size() == 1:
+            return
+        keys = [*self._scores, *sorted(self._unreadable - self._scores.keys())]
+        names = [key.encode() for key in keys]
+        own = len(keys), max(map(len, names), default=0), len(next(iter(self._scores.values()), torch.empty(0)))
+        rows, length, classes = distributed.most(torch.tensor(own)).tolist()
+        name_NL = torch.zeros(rows, length, dtype=torch.uint8)  # a name of length 0 is no sample
+        label_N, scores_NC = torch.full((rows,), -1), torch.zeros(rows, classes)
+        for row, (key, name) in enumerate(zip(keys, names, strict=True)):
+            name_NL[row, : len(name)] = torch.frombuffer(bytearray(name), dtype=torch.uint8)
+            if key in self._scores:
+                label_N[row], scores_NC[row] = self._labels[key], self._scores[key]
+        for name_L, label, scores_C in zip(*map(distributed.gather, (name_NL, label_N, scores_NC)), strict=True):
+            key = bytes(name_L.tolist()).rstrip(b"\0").decode()
+            if key and label < 0:
+                self._unreadable.add(key)
+            elif key and key not in self._scores:
+                self._scores[key], self._labels[key] = scores_C, int(label)
 
     @property
     def unreadable(self) -> int:

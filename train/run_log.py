@@ -8,15 +8,19 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 
 from ..shards.files import write_atomic
+from . import distributed
 
 NAME = "metrics.jsonl"
 
 
 class RunLog:
-    """Open for one process; rows are appended and flushed, so that they can be followed while training."""
+    """Rows are appended and flushed, so that they can be followed while training; only the first rank writes."""
 
     def __init__(self, run: Path, *, after_step: int) -> None:
         """Go on after `after_step`: later rows, which a killed process wrote after its last checkpoint, are dropped."""
+        self._writes = distributed.rank() == 0
+        if not self._writes:
+            return
         kept = [row for row in read_metrics(run) if row["step"] <= after_step]
         write_atomic(run / NAME, "".join(json.dumps(row) + "\n" for row in kept).encode())
         self._file = (run / NAME).open("a", encoding="utf-8")
@@ -26,11 +30,14 @@ class RunLog:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._file.close()
-        self._board.close()
+        if self._writes:
+            self._file.close()
+            self._board.close()
 
     def write(self, step: int, **figures: float) -> None:
         """One row: what is true after `step` optimiser steps."""
+        if not self._writes:
+            return
         self._file.write(json.dumps({"step": step, **figures}) + "\n")
         self._file.flush()
         for name, value in figures.items():

@@ -69,8 +69,8 @@ class Step:
         """Each batch has its own part of the loss."""
         losses: dict[str, Tensor] = {}
         right = torch.zeros((), device=self._method.device)
-        for part, target in zip(parts, targets, strict=True):
-            outputs_B = self._outputs(part, states)
+        for number, (part, target) in enumerate(zip(parts, targets, strict=True)):
+            outputs_B = self._outputs(part, states, target.seed, number)
             found = self._method.loss(outputs_B, self.texts, states, target)
             torch.stack(list(found.values())).sum().backward()  # type: ignore[no-untyped-call]
             for name, loss in found.items():
@@ -83,20 +83,17 @@ class Step:
         gradients, and the second time with those that the loss asked for. Random numbers are the same both times.
         """
         alone = len(parts) == 1
-        starts, outputs = [], []
-        for part in parts:
-            starts.append(_generators(self._method.device))
+        outputs = []
+        for number, part in enumerate(parts):
             with torch.set_grad_enabled(alone):
-                outputs.append(self._outputs(part, states))
+                outputs.append(self._outputs(part, states, targets[number].seed, number))
         losses, grad_S = self._whole_loss(torch.cat(outputs), parts, targets[0], states)
         right = torch.zeros((), device=self._method.device)
-        for part, begin, output_B in zip(parts, starts, outputs, strict=True):
+        for number, (part, output_B) in enumerate(zip(parts, outputs, strict=True)):
             right += self._right(output_B, states, part.labels_B)
             grad_B, grad_S = grad_S[: len(output_B)], grad_S[len(output_B) :]
-            if not alone:
-                _restore(begin, self._method.device)
-                output_B = self._outputs(part, states)
-            output_B.backward(grad_B)  # type: ignore[no-untyped-call]
+            again_B = output_B if alone else self._outputs(part, states, targets[number].seed, number)
+            again_B.backward(grad_B)  # type: ignore[no-untyped-call]
         return losses, right
 
     def _whole_loss(
@@ -112,7 +109,9 @@ class Step:
         first, share = distributed.rank() * len(own_S), 1 / distributed.world_size()
         return {name: loss.detach() * share for name, loss in found.items()}, grad_S[first : first + len(own_S)]
 
-    def _outputs(self, part: _Part, states: TextStates) -> Tensor:
+    def _outputs(self, part: _Part, states: TextStates, seed: int, number: int) -> Tensor:
+        # Seeded anew for each batch, dropout is the same when it runs twice and after a resume: no state is kept.
+        torch.manual_seed((seed + (distributed.rank() * self._accumulate + number) * 0x9E3779B97F4A7C15) % (1 << 63))
         outputs_B: Tensor = self._method(self._method.model.encode_video(part.clips_BVTCHW), self.texts, states)
         return outputs_B
 
@@ -133,13 +132,3 @@ class Step:
 
     def _step_seed(self, step: int) -> int:
         return (self._seed * 1_000_003 + step) & 0x7FFF_FFFF_FFFF_FFFF
-
-
-def _generators(device: torch.device) -> list[Tensor]:
-    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
-
-
-def _restore(states: list[Tensor], device: torch.device) -> None:
-    torch.set_rng_state(states[0])
-    if len(states) > 1:
-        torch.cuda.set_rng_state(states[1], device)

@@ -12,7 +12,8 @@ import torch
 from reelmill.shards.errors import DamageError, ReelmillError, UsageError
 from reelmill.train import checkpoint
 from reelmill.train.config import OptimizerConfig
-from reelmill.train.loop import Stopped, Trainer, learning_rate
+from reelmill.train.loop import Stopped, Trainer
+from reelmill.train.optimizer import learning_rate
 from reelmill.train.run_log import RunLog, read_metrics
 
 
@@ -69,11 +70,9 @@ def test_three_steps_and_three_more_are_six_steps_bit_for_bit(run_config, make_t
 
     first = make_trainer(halves)
     fit(first, until=4)  # past the end of an epoch, in the middle of the next
-    before = torch.get_rng_state()
     torch.manual_seed(99)
     second = make_trainer(halves)
     second.resume()
-    assert torch.equal(torch.get_rng_state(), before)
     assert (second.step, second.loader.state_dict()) == (4, {"epoch": 1, "position": 1})
     fit(second)
 
@@ -83,6 +82,32 @@ def test_three_steps_and_three_more_are_six_steps_bit_for_bit(run_config, make_t
     assert all(torch.equal(moments[index][name], again[index][name]) for index in moments for name in moments[index])
     losses = [[row["loss"] for row in read_metrics(config.out) if row["step"] > 4] for config in (straight, halves)]
     assert losses[0] == losses[1]
+
+
+def test_an_average_is_what_is_exported_and_goes_on_after_a_resume(run_config, make_trainer):
+    config = replace(run_config, optimizer=OptimizerConfig(lr=1e-2, average=0.5, clip_norm=0.1), checkpoint_every=2)
+    straight, halves = replace(config, out=config.out / "a"), replace(config, out=config.out / "b")
+    for each in (straight, halves):
+        each.out.mkdir()
+    whole = make_trainer(straight)
+    fit(whole)
+    fit(make_trainer(halves), until=4)
+    second = make_trainer(halves)
+    second.resume()
+    fit(second)
+    weights, resumed = whole.method.state_dict(), second.method.state_dict()
+    assert all(torch.equal(weights[name], resumed[name]) for name in weights)
+    assert all(torch.equal(value, second.average.values[name]) for name, value in whole.average.values.items())
+    exported = checkpoint.load_model(newest(straight.out), precision="fp32")[0].clip.visual.proj
+    assert torch.equal(exported, whole.average.values["model.clip.visual.proj"])
+    assert not torch.equal(exported, whole.method.model.clip.visual.proj)
+
+
+def test_a_gradient_that_is_too_long_is_shortened(run_config, make_trainer):
+    trainer = make_trainer(replace(run_config, optimizer=OptimizerConfig(lr=1e-3, clip_norm=1e-3)))
+    fit(trainer, until=1)
+    squares = sum(weight.grad.square().sum() for weight in trainer.method.parameters() if weight.grad is not None)
+    assert squares.sqrt().item() == pytest.approx(1e-3, rel=1e-3)
 
 
 def test_rows_after_the_checkpoint_are_written_once(run_config, make_trainer):
