@@ -1,5 +1,6 @@
 """Which samples are read, as which classes, and how clips are taken from them."""
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 
@@ -40,11 +41,28 @@ class DataConfig:
     """Smallest share of the picture that a random crop of training keeps, in (0, 1]."""
     flip: float = 0.5
     """Probability of mirroring a training clip, in [0, 1]; 0 where left and right mean something."""
+    colour_jitter: float = 0.0
+    """Probability that the colours of a training clip change, in [0, 1]."""
+    grey: float = 0.0
+    """Probability that a training clip is grey, in [0, 1]."""
+    multi_label: bool = False
+    """Whether the loss asks for every label of a video, where the method can."""
+    mixup: float = 0.0
+    """Parameter of Beta for mixing two videos of a batch pixel by pixel, >= 0; 0 for never. Mixing pairs the videos of
+    a batch: it depends on how a step is cut into batches and ranks."""
+    cutmix: float = 0.0
+    """Parameter of Beta for putting a rectangle of another video into each, >= 0; 0 for never. With mixup, each comes
+    half the time."""
     threads: int = 2
     """Decoding threads, > 0."""
 
     def __post_init__(self) -> None:
         check(self.frames > 0, "data.frames", "> 0", self.frames)
         check(0 < self.min_crop_area <= 1, "data.min_crop_area", "in (0, 1]", self.min_crop_area)
-        check(0 <= self.flip <= 1, "data.flip", "in [0, 1]", self.flip)
+        for name in ("flip", "colour_jitter", "grey"):
+            check(0 <= getattr(self, name) <= 1, f"data.{name}", "in [0, 1]", getattr(self, name))
+        for name in ("mixup", "cutmix"):
+            value = getattr(self, name)
+            check(value >= 0 and math.isfinite(value), f"data.{name}", ">= 0 and finite", value)
+            check(not (value and self.multi_label), f"data.{name}", "0 with multi_label", value)
         check(self.threads > 0, "data.threads", "> 0", self.threads)

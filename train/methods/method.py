@@ -39,6 +39,10 @@ class Targets(NamedTuple):
     """(B, C) float32 of multi-label data: 1 for every label of the sample; zeros where it does not count."""
     seeds_B: Tensor | None = None
     """int64, of what is drawn for each video in this step: `model.states.video_seeds`."""
+    partner_labels_B: Tensor | None = None
+    """int64: the label of the video that each was mixed with; None where none was."""
+    share: float = 1.0
+    """Of the video itself where it was mixed, in [0, 1]."""
 
     def mean(self, losses_of: Callable[[Tensor], Tensor]) -> Tensor:
         """The share of this batch in the mean over the samples of the step: all batches and ranks add up to it.
@@ -46,7 +50,11 @@ class Targets(NamedTuple):
         Args:
             losses_of: takes (B,) labels and gives (B,) losses, 0 for `IGNORED`.
         """
-        return losses_of(self.labels_B).sum() / self.counted
+        if self.partner_labels_B is None:
+            return losses_of(self.labels_B).sum() / self.counted
+        # every loss is linear in its target, so that two mixed targets are two losses in their shares
+        own, other = losses_of(self.labels_B).sum(), losses_of(self.partner_labels_B).sum()
+        return torch.lerp(other, own, self.share) / self.counted
 
 
 class Method(nn.Module, ABC):
