@@ -12,6 +12,7 @@ from ..engine import Batch, ClipLoader
 from ..shards.errors import ReelmillError
 from . import checkpoint, distributed
 from .config import TrainConfig
+from .flops import peak_tflops
 from .methods import Method
 from .optimizer import Average, learning_rate, make_optimizer, set_rate
 from .run_log import RunLog
@@ -58,7 +59,7 @@ class Trainer:
             Stopped: SIGTERM came; a checkpoint was written.
         """
         config, end = self.config, self.total if until is None else until
-        meter, batches = Meter(self.loader), self._batches()
+        meter, batches = self._meter(), self._batches()
         with progress(end - self.step, "train", "step") as bar, _sigterm() as asked_to_stop:
             while self.step < end:
                 meter.add(self._train_step(next(batches)), config.global_batch)
@@ -79,6 +80,11 @@ class Trainer:
                 bar.update(1, **shown)
                 if last and self.step < end:
                     raise Stopped(f"stopped by SIGTERM at step {self.step}; the same command goes on from there")
+
+    def _meter(self) -> Meter:
+        peak = peak_tflops(self.method.device, self.config.precision)
+        whole = None if peak is None else peak * distributed.world_size()
+        return Meter(self.loader, flops=self._step.flops(), peak_tflops=whole)
 
     def _train_step(self, batch: Batch) -> Result:
         rule = self.config.optimizer

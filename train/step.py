@@ -15,6 +15,7 @@ from ..engine import Batch
 from ..shards.errors import UsageError
 from . import distributed
 from .config import TrainConfig
+from .flops import step_flops
 from .methods import IGNORED, Method, Targets
 from .mixing import mix
 from .model import TextStates, video_seeds
@@ -70,6 +71,10 @@ class Step:
         self._table.close()
         distributed.add_gradients(self._method.parameters())
         return Result(losses, right, counted)
+
+    def flops(self) -> int:
+        """Multiplications and additions of the model in one step, over all ranks."""
+        return step_flops(self._method, self.texts, self._table, self._config)
 
     def _separate(self, parts: list[_Part], states: TextStates) -> _Losses:
         """Each batch has its own part of the loss."""

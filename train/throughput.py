@@ -17,8 +17,10 @@ from .step import Result
 class Meter:
     """Gathers the steps since the last reading; tensors stay on their device until then. Every rank reads together."""
 
-    def __init__(self, loader: ClipLoader) -> None:
-        self._loader = loader
+    def __init__(self, loader: ClipLoader, *, flops: int, peak_tflops: float | None) -> None:
+        """Of steps of `flops` each; `peak_tflops` is what all ranks' devices could do per second, None if not known."""
+        self._loader, self._flops, self._peak = loader, flops, peak_tflops
+        self._frames = loader.config.frames
         self._restart()
 
     def _restart(self) -> None:
@@ -40,7 +42,7 @@ class Meter:
         self._losses(step)
 
     def read(self, step: int) -> dict[str, float]:
-        """Mean losses and accuracy, clips per second and the share of the time spent waiting for clips; starts anew.
+        """Mean losses and accuracy, speed, and the share of the time spent waiting for clips; starts anew.
 
         Raises:
             ReelmillError: a loss of the window is NaN or infinite.
@@ -56,6 +58,10 @@ class Meter:
             **(parts if len(parts) > 1 else {}),
             "train_top1": (right / counted.clamp(min=1)).item(),
             "samples_per_second": self._clips / seconds,
+            "frames_per_second": self._clips * self._frames / seconds,
+            "tflops": (tflops := self._flops * len(self._results) / seconds / 1e12),
+            **({"mfu": tflops / self._peak} if self._peak else {}),
+            **_memory(),
             "stall_share": (self._loader.stall_seconds - self._stall) / seconds,
         }
         self._restart()
@@ -84,3 +90,8 @@ class Meter:
         start = time.perf_counter()
         yield
         self._start += time.perf_counter() - start
+
+
+def _memory() -> dict[str, float]:
+    """The most memory that torch has taken on the GPU, in GB; nothing on a CPU."""
+    return {"peak_gb": torch.cuda.max_memory_allocated() / 1e9} if torch.cuda.is_initialized() else {}  # type: ignore[no-untyped-call]

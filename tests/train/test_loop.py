@@ -127,7 +127,10 @@ def test_a_row_holds_the_figures_and_validation_has_its_own(run_config, make_tra
     rows = read_metrics(run_config.out)
     assert [row["step"] for row in rows] == [2, 3, 4, 6, 6]
     assert rows[1] == {"step": 3, "eval_base_top1": 0.5}
-    assert rows[0].keys() == {"step", "loss", "train_top1", "samples_per_second", "stall_share", "epoch", "lr"}
+    speed = {"samples_per_second", "frames_per_second", "tflops", "stall_share"}
+    assert rows[0].keys() == {"step", "loss", "train_top1", "epoch", "lr"} | speed
+    assert rows[0]["frames_per_second"] == pytest.approx(2 * rows[0]["samples_per_second"])
+    assert rows[0]["tflops"] > 0
     assert rows[0]["epoch"] == pytest.approx(2 / 3)
     assert rows[0]["samples_per_second"] > 0
     assert rows[0]["stall_share"] == 0

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..config import ModelConfig
 from ..distributed import gather, rank, total, world_size
 from .clip import VideoTextModel
+from .flop_counter import flop_counter
 from .states import TextStates
 
 
@@ -71,6 +72,15 @@ class TextTable:
         for start in range(0, len(self._tokens_MW), self._chunk):
             outputs = _floats(self._encode(start))
             torch.autograd.backward(outputs, [grad[start : start + self._chunk] for grad in grads])
+
+    @torch.no_grad()
+    def flops(self) -> int:
+        """Multiplications and additions of all ranks in a step, forward and backward, each text once."""
+        if self._learns != "all":
+            return 0
+        with flop_counter() as counter:
+            self._model.text.encode(self._tokens_MW[:1], words=self._words)
+        return int(counter.get_total_flops()) * self._rows * 3
 
     def _encode_all(self) -> TextStates:
         return _cat([self._encode(start) for start in range(0, len(self._tokens_MW), self._chunk)])
