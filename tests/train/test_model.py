@@ -47,7 +47,7 @@ def test_the_context_is_the_longest_text_rounded_up_to_eight(model):
 def test_the_cut_text_is_encoded_as_the_whole_context_is(tmp_path, changes):
     torch.manual_seed(0)
     model = VideoTextModel.create(ModelConfig(name=own_config(tmp_path, **changes))).double()
-    whole = model.text._tokenizer(TEXTS)
+    whole = model.text.whole_context(TEXTS)
     cut = model.text.tokenize(TEXTS)
     assert (cut.shape[1], whole.shape[1]) == (16, 24)
     want = functional.normalize(model.clip.encode_text(whole), dim=-1)

@@ -51,11 +51,16 @@ class TextTower:
         A causal tower that is read at the end-of-text token never sees what follows it, so the cut changes nothing.
         Texts longer than the model's context lose their end.
         """
-        tokens_MW: Tensor = self._tokenizer(list(texts))
+        tokens_MW = self.whole_context(texts)
         if not self.may_cut:
             return tokens_MW
         longest = int(tokens_MW.argmax(dim=1).max()) + 1  # end-of-text has the highest id
         return tokens_MW[:, : -(-longest // CONTEXT_STEP) * CONTEXT_STEP]
+
+    def whole_context(self, texts: Sequence[str]) -> Tensor:
+        """(M, W) int64 tokens, W the context of the model."""
+        tokens_MW: Tensor = self._tokenizer(list(texts))
+        return tokens_MW
 
     def encode(self, tokens_MW: Tensor, *, words: bool = False) -> TextStates:
         """(M, W) tokens out of `tokenize` → their embeddings.
