@@ -15,6 +15,7 @@ from .config import TrainConfig
 from .flops import peak_tflops
 from .methods import Method
 from .optimizer import Average, learning_rate, make_optimizer, set_rate
+from .profiling import tracing
 from .run_log import RunLog
 from .step import Result, Step
 from .throughput import Meter
@@ -60,9 +61,11 @@ class Trainer:
         """
         config, end = self.config, self.total if until is None else until
         meter, batches = self._meter(), self._batches()
-        with progress(end - self.step, "train", "step") as bar, _sigterm() as asked_to_stop:
+        tracer = tracing(config.profile, config.out)
+        with progress(end - self.step, "train", "step") as bar, _sigterm() as asked_to_stop, tracer as traced:
             while self.step < end:
                 meter.add(self._train_step(next(batches)), config.global_batch)
+                traced()
                 last = self.step == end or _any_rank(asked_to_stop.is_set())
                 shown = {}
                 if last or self.step % config.log_every == 0:

@@ -42,6 +42,7 @@ def train(config: TrainConfig) -> Path:
     torch.manual_seed(config.seed)
     model = VideoTextModel.create(config.model, precision=config.precision).to(device)
     model.learn(config.model)
+    model.prepare(config.model)
     method = make_method(config, model).to(device)
     if config.classes.novel:
         method.describe(config.classes.novel, training=False)  # a novel class that is no action is said now

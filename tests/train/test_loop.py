@@ -11,7 +11,7 @@ import pytest
 import torch
 from reelmill.shards.errors import DamageError, ReelmillError, UsageError
 from reelmill.train import checkpoint
-from reelmill.train.config import OptimizerConfig
+from reelmill.train.config import ModelConfig, OptimizerConfig
 from reelmill.train.loop import Stopped, Trainer
 from reelmill.train.optimizer import learning_rate
 from reelmill.train.run_log import RunLog, read_metrics
@@ -108,6 +108,29 @@ def test_a_gradient_that_is_too_long_is_shortened(run_config, make_trainer):
     fit(trainer, until=1)
     squares = sum(weight.grad.square().sum() for weight in trainer.method.parameters() if weight.grad is not None)
     assert squares.sqrt().item() == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_a_few_steps_are_traced_on_request(run_config, make_trainer):
+    fit(make_trainer(replace(run_config, profile=2)), until=5)
+    events = json.loads((run_config.out / "trace-0.json").read_text())["traceEvents"]
+    steps = {event["name"] for event in events if event["name"].startswith("ProfilerStep#")}
+    assert steps == {"ProfilerStep#3", "ProfilerStep#4"}
+
+
+def test_recomputed_blocks_learn_the_same(run_config, make_trainer):
+    weights = []
+    for recompute in (False, True):
+        trainer = make_trainer(replace(run_config, out=run_config.out / str(recompute)))
+        trainer.config.out.mkdir()
+        trainer.method.model.prepare(ModelConfig(recompute=recompute))
+        fit(trainer, until=2)
+        weights.append(trainer.method.state_dict())
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+
+
+def test_only_whole_frames_are_recomputed():
+    with pytest.raises(UsageError, match=r'model\.recompute must be False unless model\.video is "frames", got True'):
+        ModelConfig(recompute=True, video="regions")
 
 
 def test_rows_after_the_checkpoint_are_written_once(run_config, make_trainer):

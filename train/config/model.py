@@ -58,7 +58,15 @@ class ModelConfig:
     """Texts that are encoded at a time, > 0. Where a rank has more, the encoder runs twice, first without and then
     with gradients, and memory stays that of one chunk."""
 
+    recompute: bool = False
+    """Whether blocks keep only their inputs for the backward pass and run again in it: less memory, a third more time.
+    For `video` "frames" and the text encoder."""
+    compile: bool = False
+    """Whether torch.compile makes kernels of the blocks of both encoders; on a CPU it needs a C++ compiler."""
+
     def __post_init__(self) -> None:
+        whole = self.video == "frames" or not self.recompute
+        check(whole, "model.recompute", 'False unless model.video is "frames"', self.recompute)
         check(self.time_blocks >= 0, "model.time_blocks", ">= 0", self.time_blocks)
         check(self.max_frames > 0, "model.max_frames", "> 0", self.max_frames)
         check(self.last_blocks > 0, "model.last_blocks", "> 0", self.last_blocks)

@@ -30,7 +30,7 @@ class TrainConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     """The two encoders."""
     method: MethodConfig = field(default_factory=ApClipConfig)
-    """What is learnt from videos and texts."""
+    """What is learnt from videos and texts. Without a file `--method.name` says which, and brings its flags."""
     classes: ClassesConfig = field(default_factory=ClassesConfig)
     """What is base and what is novel."""
     data: DataConfig = field(default_factory=DataConfig)
@@ -61,6 +61,9 @@ class TrainConfig:
     """Steps between two checkpoints, > 0; the last step always makes one."""
     keep_checkpoints: int = 2
     """Newest checkpoints that are kept, > 0."""
+    profile: int = 0
+    """Steps to trace with torch's profiler, after the first three of this process; 0 for none. The trace goes into the
+    run's folder as trace-RANK.json, for chrome://tracing or Perfetto."""
     resume: bool = True
     """Go on with an unfinished run of the same config in `out`, exactly; --no-resume starts over."""
 
@@ -68,13 +71,13 @@ class TrainConfig:
         for name in ("epochs", "global_batch", "accumulate", "log_every", "checkpoint_every", "keep_checkpoints"):
             check(getattr(self, name) > 0, name, "> 0", getattr(self, name))
         check(self.steps is None or self.steps > 0, "steps", "> 0", self.steps)
-        for name in ("seed", "threads", "eval_every"):
+        enough = self.model.video != "space-time" or self.data.frames <= self.model.max_frames
+        check(enough, "model.max_frames", f">= data.frames, which is {self.data.frames}", self.model.max_frames)
+        for name in ("seed", "threads", "eval_every", "profile"):
             check(getattr(self, name) >= 0, name, ">= 0", getattr(self, name))
-        if isinstance(self.method, AltConfig):
-            self.method.check_model(self.model)
 
 
 NOT_PART_OF_A_RUN = frozenset(
-    {"out", "device", "threads", "log_every", "eval_every", "checkpoint_every", "keep_checkpoints", "resume"}
+    {"out", "device", "threads", "log_every", "eval_every", "checkpoint_every", "keep_checkpoints", "profile", "resume"}
 )
 """Fields of TrainConfig that may change when a run is resumed: they do not change what is learnt."""

@@ -106,6 +106,15 @@ class VideoTextModel(nn.Module):
             if visual.proj is not None:
                 visual.proj.requires_grad_(True)
 
+    def prepare(self, config: ModelConfig) -> None:
+        """Recompute or compile the blocks, as the config asks; the weights and their names stay."""
+        if config.recompute:
+            self.clip.set_grad_checkpointing(True)
+        if config.compile:
+            for tower in (self.clip.visual, getattr(self.clip, "text", self.clip)):
+                for block in getattr(getattr(tower, "transformer", None), "resblocks", ()):
+                    block.compile()
+
     def encode_video(self, frames_BVTCHW: Tensor) -> VideoStates:
         """(B, V, T, 3, H, W) normalised frames → the embeddings of each: on its own, or with attention over time."""
         if self.regions is not None:
