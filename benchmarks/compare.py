@@ -1,6 +1,6 @@
 """What the benchmarks of all operations share: what they are made of, and when a result is too wrong to be timed."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,8 @@ class Comparison:
     """Raises `ReelmillError` for a case and its inputs if `fused` errs too much."""
     launches: Callable[[int], Iterator[tuple[str, torch.dtype, Launch]]]
     """The kernels to compile for an architecture."""
+    peers: Callable[[Any], Mapping[str, Version]] = lambda case: {}
+    """By name, further ways that can do what a case asks for."""
     runs: tuple[str, ...] = ("forward", "training")
     """What is timed: "forward" is the result alone, "training" also all gradients."""
 

@@ -58,8 +58,10 @@ def _log_once(message: str) -> None:
 _LIBRARY = torch.library.Library("reelmill", "FRAGMENT")  # type: ignore[no-untyped-call]
 
 
-def register_autocast(name: str) -> None:
+def register_autocast(name: str, leading: int | None = None) -> None:
     """Under autocast the op takes its float32, float16 and bfloat16 tensors in the autocast dtype of that moment.
+
+    With `leading`, only those among its first so many arguments.
 
     torch's own helper fixes one dtype at registration.
     """
@@ -70,7 +72,8 @@ def register_autocast(name: str) -> None:
             _: Any, *args: Any, device_type: str = device_type, key: torch._C.DispatchKey = key
         ) -> tuple[Tensor, ...]:
             dtype = torch.get_autocast_dtype(device_type)
-            cast = [arg.to(dtype) if _castable(arg, device_type) else arg for arg in args]
+            cast = [arg.to(dtype) if _castable(arg, device_type) else arg for arg in args[:leading]]
+            cast += args[len(cast) :]
             with torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(key)):
                 outputs: tuple[Tensor, ...] = op(*cast)
             return outputs

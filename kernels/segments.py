@@ -107,8 +107,8 @@ class Segments:
         )
 
 
-def as_segments(segments: Segments | Sequence[int] | Tensor, text_PD: Tensor) -> Segments:
-    """Segments for the rows of `text_PD`, from segments or from C + 1 offsets.
+def as_segments(segments: Segments | Sequence[int] | Tensor, text_PD: Tensor, name: str = "text_PD") -> Segments:
+    """Segments for the rows of `text_PD`, which is called `name`, from segments or from C + 1 offsets.
 
     Raises:
         ValueError: the segments hold another number of rows, or lie on another device.
@@ -116,9 +116,9 @@ def as_segments(segments: Segments | Sequence[int] | Tensor, text_PD: Tensor) ->
     if not isinstance(segments, Segments):
         segments = Segments.from_offsets(segments, text_PD.device)
     if segments.total != text_PD.shape[0]:
-        raise ValueError(f"text_PD must have {segments.total} rows (those of the segments), got {text_PD.shape[0]}")
+        raise ValueError(f"{name} must have {segments.total} rows (those of the segments), got {text_PD.shape[0]}")
     if segments.device != text_PD.device:
-        raise ValueError(f"segments must be on {text_PD.device} (the device of text_PD), got {segments.device}")
+        raise ValueError(f"segments must be on {text_PD.device} (the device of {name}), got {segments.device}")
     return segments
 
 

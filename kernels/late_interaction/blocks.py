@@ -11,8 +11,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-BLOCK_ELEMENTS = 1 << 19
-"""Most scores in one block, unless one video against one class has more."""
+BLOCK_ELEMENTS = 1 << 18
+"""Most scores in one block, unless one video against one class has more.
+
+Twice as many are as fast and take twice the memory."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,13 @@ class Rows:
             _run(tensor, 0, self.first, self.count).add_(value)
         else:
             tensor.index_add_(0, self.index, value)
+
+    def add_product(self, tensor: Tensor, left: Tensor, right: Tensor) -> None:
+        """Add the matrix product of `left` and `right` to these rows of `tensor`, in place."""
+        if self.index is None:
+            _run(tensor, 0, self.first, self.count).addmm_(left, right)
+        else:
+            tensor.index_add_(0, self.index, left @ right)
 
     def put(self, tensor: Tensor, value: Tensor) -> None:
         """Overwrite these rows of `tensor`."""

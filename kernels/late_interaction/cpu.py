@@ -71,10 +71,14 @@ def backward(
         n, L, _, b = block.shape
         pull = _pull(problem, sides, block, grad_CB, prompt_CVB, frame_PB).view(n * L, V * b)
         if wanted[0]:
-            grad_video_Vbd = (pull.T @ block.prompts.take(sides.text_PD)).view(V, b, -1)
-            block.videos(grad_video_VBD, 1).add_(grad_video_Vbd)
+            grad_video_VbD, text_nLD = block.videos(grad_video_VBD, 1), block.prompts.take(sides.text_PD)
+            if b == B:  # the product needs no memory of its own
+                grad_video_VbD.view(V * B, -1).addmm_(pull.T, text_nLD)
+            else:
+                grad_video_VbD.add_((pull.T @ text_nLD).view(V, b, -1))
         if wanted[1]:
-            block.prompts.add(grad_text_PD, pull @ _frames(sides, block))
+            block.prompts.add_product(grad_text_PD, pull, _frames(sides, block))
+        del pull  # before the next one is made
     if wanted[0]:
         if sides.absent_VB is not None:
             grad_video_VBD.masked_fill_(sides.absent_VB[:, :, None], 0)

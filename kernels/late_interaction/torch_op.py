@@ -88,10 +88,13 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
     if any(weight != 0 and not saved for weight, saved in zip(problem.weights, save, strict=True)):
         raise ValueError("save must be True for each direction that has a weight, since a gradient is wanted")
     ctx.save_for_backward(*problem[:6], *output[1:])
+    ctx.set_materialize_grads(False)  # else the indices, which have no gradient, get one of zeros
     ctx.numbers = problem[6:]
 
 
-def _differentiate(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+def _differentiate(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+    if grad is None:
+        return (None,) * 11
     *tensors, prompt, frame = ctx.saved_tensors
     wanted = list(ctx.needs_input_grad[:2])
     gradients = torch_backward(*tensors, *ctx.numbers, grad, prompt, frame, wanted, ctx.impl)
