@@ -23,6 +23,7 @@ COMMANDS = {
     "retry": ("reelmill.engine.commands", "retry"),
     "adopt": ("reelmill.engine.commands", "adopt"),
     "compact": ("reelmill.engine.commands", "compact"),
+    "features": ("reelmill.engine.commands", "features"),
     "plan": ("reelmill.engine.commands", "plan"),
     "verify": ("reelmill.engine.commands", "verify"),
     "bank build": ("reelmill.engine.bank.records.commands", "bank_build"),
@@ -45,6 +46,8 @@ COMMANDS = {
     "bench chaos": ("reelmill.benchmarks.chaos", "bench_chaos"),
     "bench dedup": ("reelmill.benchmarks.dedup", "bench_dedup"),
     "bench bank": ("reelmill.benchmarks.bank", "bench_bank"),
+    "bench text": ("reelmill.benchmarks.text_cost", "bench_text"),
+    "bench peer-tests": ("reelmill.benchmarks.peer_tests", "bench_peer_tests"),
     "doctor": ("reelmill.engine.commands", "doctor"),
 }
 HELP = """usage: reelmill COMMAND [arguments]    (each command has its own --help)
@@ -54,6 +57,7 @@ HELP = """usage: reelmill COMMAND [arguments]    (each command has its own --hel
   retry DATASET           tries the failed inputs of a dataset again
   adopt TARS OUT          existing WebDataset tars as a dataset, without a copy
   compact DATASET         folds the generations of a dataset into one
+  features DATASET FILES  features computed elsewhere, beside the shards of a dataset
   plan INPUT              what an ingest would write; a dry run
   verify DATASET          checks every byte of a dataset
   bank build RECORDS OUT  records of (action, text, source) into a description bank
@@ -65,7 +69,8 @@ HELP = """usage: reelmill COMMAND [arguments]    (each command has its own --hel
   bank synonyms|prompts|subtexts|entities BANK   texts from files, the starter bank or a language model
   train CONFIG            trains a run from a TOML file; its fields are also flags
   eval RUN                evaluates a run under a protocol
-  bench WHAT              kernels, ingest, memory, plan, chaos, dedup, load, bank; appends to benchmarks/results/
+  bench WHAT              kernels, peer-tests, ingest, memory, plan, chaos, dedup, load, bank, text; appends to
+                          benchmarks/results/
   doctor                  what this machine has, what is missing and how to get it
   version                 prints the version
 """

@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -16,7 +15,9 @@ from ..shards.table import packet_table, sample_table
 from ..shards.tar import TarWriter
 
 
-def write_dataset(folder: Path, videos: Sequence[Path], samples: int, *, shard_samples: int = 1000) -> Path:
+def write_dataset(
+    folder: Path, videos: Sequence[Path], samples: int, *, shard_samples: int = 1000, named: str = ""
+) -> Path:
     """Write a dataset whose sample i is video i modulo their number; every sample lies in the tars on its own.
 
     Args:
@@ -24,6 +25,7 @@ def write_dataset(folder: Path, videos: Sequence[Path], samples: int, *, shard_s
         videos: files of containers whose payloads lie in them as they are; their suffix is the member's.
         samples: > 0.
         shard_samples: of one shard, > 0; the last may hold fewer.
+        named: what samples are called before their number; datasets that share it share their keys.
     """
     (folder / "shards").mkdir(parents=True)
     payloads = [path.read_bytes() for path in videos]
@@ -31,7 +33,11 @@ def write_dataset(folder: Path, videos: Sequence[Path], samples: int, *, shard_s
     shards = []
     for number, first in enumerate(range(0, samples, shard_samples)):
         numbers = range(first, min(first + shard_samples, samples))
-        shards.append(_write_shard(folder, number, numbers, payloads, known, videos[0].suffix[1:]))
+        names = [f"{named}{n}" for n in numbers]
+        its = [n % len(payloads) for n in numbers]
+        shards.append(
+            _write_shard(folder, number, names, [payloads[n] for n in its], known.take(its), videos[0].suffix)
+        )
     totals = {"samples": samples, "bytes": sum(shard.bytes for shard in shards), "failed": 0, "inputs": samples}
     write_manifest(folder, Manifest(["made"], [Generation({}, "", shards)], "", totals))
     return folder
@@ -45,20 +51,19 @@ def _row(path: Path) -> dict[str, object]:
 
 
 def _write_shard(
-    folder: Path, number: int, numbers: range, payloads: Sequence[bytes], known: pa.Table, ext: str
+    folder: Path, number: int, names: Sequence[str], payloads: Sequence[bytes], table: pa.Table, suffix: str
 ) -> ShardEntry:
-    tar = folder / "shards" / f"{number:06d}.tar"
-    keys, members = [sample_key(str(n)) for n in numbers], []
+    tar, ext = folder / "shards" / f"{number:06d}.tar", suffix[1:]
+    keys, members = [sample_key(name) for name in names], []
     with tar.open("wb") as file:
         writer = TarWriter(file)
-        for n, key in zip(numbers, keys, strict=True):
-            (video,) = writer.add(key, {ext: payloads[n % len(payloads)]})
+        for key, payload in zip(keys, payloads, strict=True):
+            (video,) = writer.add(key, {ext: payload})
             members.append([{"ext": ext, "offset": video.offset, "size": video.size, "crc32": video.crc32}])
         digest = writer.close()
     index = writer.index()
     tar.with_suffix(".idx").write_bytes(index)
-    table = known.take(np.arange(numbers.start, numbers.stop) % len(payloads))
-    for name, values in (("key", keys), ("members", members), ("input_id", [str(n) for n in numbers])):
+    for name, values in (("key", keys), ("members", members), ("input_id", names)):
         place = SAMPLE.get_field_index(name)
         table = table.set_column(place, SAMPLE.field(place), pa.array(values, SAMPLE.field(place).type))
     pq.write_table(table, tar.with_suffix(".parquet"), compression="zstd")

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from .. import console
 from ..shards import ledger
-from ..shards.errors import UsageError
+from ..shards.errors import DamageError, UsageError
 from ..shards.files import COPY_BYTES, make_folder, sha256_of, storage_error
 from ..shards.index import index_bytes
 from ..shards.ledger import Clip, LedgerRow, ledger_writer
@@ -30,12 +30,13 @@ from .cluster import Effort, Task, ray_session, run_tasks
 from .commit import finish, written_totals
 from .config import AdoptConfig
 from .errors import MediaError
+from .features.arrays import tensors_of
 from .fetch import local_copy
 from .media.limits import task_memory_bytes
 from .plan import ledger_row, status_of
 from .probing import sandbox_of
 from .sources import InputRow, check_unique, open_source
-from .sources.tars import expand, tars_of
+from .sources.tars import FEATURE_EXTENSIONS, expand, tars_of
 from .work import Work
 from .write import write_companions
 
@@ -80,13 +81,13 @@ def _adopt_task(tar: str, number: int, config: AdoptConfig) -> Effort:
     key_at = {member[1:]: key for key, members in places.items() for member in members}
     taken: dict[str, dict[str, Any]] = {}
     lines: list[LedgerRow] = []
-    for row in open_source(tar, "webdataset", label_map=config.label_map):
+    for row in open_source(tar, "webdataset", label_map=config.label_map, features=True):
         name = f"{number:06d}/{row.input_id}"  # tars of one name may lie in several folders
         key = key_at.get(row.byte_range or (0, 0), "")
         try:
             if row.fault is None and (key in taken or not key.isascii() or " " in key):
                 raise MediaError("unreadable", f"{key!r} must be one sample's name, in ASCII and without spaces")
-            facts = _facts(row, config, work)
+            facts = _facts(row, config, work) if _shows_video(row) else _feature_facts(row, config, work)
         except MediaError as error:
             status = status_of(error.reason)
             line = ledger_row(row, {}, status, error.reason, error.detail, [Clip(key, status, error.reason)])
@@ -133,6 +134,20 @@ def _facts(row: InputRow, config: AdoptConfig, work: Work) -> dict[str, Any]:
     with local_copy(row, work.scratch, max_bytes=config.max_video_mb * 1_000_000) as path:
         facts: dict[str, Any] = sandbox.call("look", path=str(path), validate=config.validate, table=True)
     return facts | {"packets": packet_table(facts["packets"])}
+
+
+def _shows_video(row: InputRow) -> bool:
+    return not row.uri.lower().endswith(FEATURE_EXTENSIONS)
+
+
+def _feature_facts(row: InputRow, config: AdoptConfig, work: Work) -> dict[str, Any]:
+    """Of a sample that holds features and no video: nothing, once they have been read."""
+    with local_copy(row, work.scratch, max_bytes=config.max_video_mb * 1_000_000) as path:
+        try:
+            tensors_of(path.read_bytes(), os.path.splitext(row.uri)[1].lower(), "frames")
+        except DamageError as error:
+            raise MediaError("damaged", str(error)) from None
+    return {"bytes": 0, "packets": None}
 
 
 def _table_row(

@@ -17,12 +17,14 @@ from .config import (
     AdoptConfig,
     CompactConfig,
     DoctorConfig,
+    FeaturesConfig,
     IngestConfig,
     PlanConfig,
     RetryConfig,
     VerifyConfig,
 )
 from .doctor import examine
+from .features.load import load_features
 from .forecast import forecast as forecast_of
 from .ingest import Done
 from .ingest import ingest as run_ingest
@@ -67,6 +69,19 @@ def adopt(config: AdoptConfig) -> int:
     rows = [(name, str(totals[name])) for name in ("ok", "failed", "samples")]
     rows += [("bytes", console.human_bytes(totals["bytes"])), ("dataset", str(config.out))]
     console.table("adopted", rows)
+    return 0
+
+
+def features(config: FeaturesConfig) -> int:
+    """`reelmill features DATASET FILES --name NAME`."""
+    done = load_features(config)
+    rows = [(name, str(getattr(done, name))) for name in ("matched", "missing", "damaged", "unknown")]
+    console.table(f"features of {done.samples} samples", [*rows, ("features", str(done.folder))])
+    for what, shown, count in (("damaged", done.faults, done.damaged), ("unknown", done.strangers, done.unknown)):
+        for each in shown:
+            print(console.printable(f"  {what}: {each}"))
+        if count > len(shown):
+            print(f"  … {count} {what} in all")
     return 0
 
 

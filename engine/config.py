@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from ..shards.errors import UsageError
-from .clip_config import ClipConfig
+from ..shards.features.schema import check_name
+from .clip_config import FASTEST_FPS, ClipConfig
 from .clip_config import Preset as Preset
 from .clip_config import check as _check
 from .dedup.config import DedupConfig
@@ -45,6 +46,10 @@ class IngestConfig(ClipConfig):
     """Where a listed `{video}` lies below --videos (segments)."""
     whole_videos: bool = False
     """Charades, activitynet, segments: one sample per video with all its labels, not one per stretch."""
+    frames_fps: float | None = None
+    """Folders of numbered JPEGs (img_00001.jpg …) are videos too, of so many frames per second, > 0. Their files become
+    an all-intra MJPEG video as they are; a preset that encodes does so only where they are not in its form. Lines of a
+    list (--layout list) are then mmaction2's rawframes: folder, number of frames, classes."""
     shard_mb: int = 256
     """Size of one shard by the plan's estimate, MB (10^6 bytes), > 0."""
     dedup: Dedup = "exact"
@@ -81,6 +86,8 @@ class IngestConfig(ClipConfig):
 
     def __post_init__(self) -> None:
         ClipConfig.__post_init__(self)  # super() does not see through slots
+        right = self.frames_fps is None or 0 < self.frames_fps <= FASTEST_FPS
+        _check("frames_fps", right, f"> 0 and at most {FASTEST_FPS}", self.frames_fps)
         _check("shard_mb", self.shard_mb > 0, "> 0", self.shard_mb)
         _check("max_failed_fraction", 0 <= self.max_failed_fraction <= 1, "in [0, 1]", self.max_failed_fraction)
         _check("video_cpu_seconds", self.video_cpu_seconds > 0, "> 0", self.video_cpu_seconds)
@@ -100,7 +107,9 @@ class IngestConfig(ClipConfig):
     def hashed(self) -> dict[str, object]:
         """What the bytes of the dataset depend on; workers, address, resume and the folders are not part of it."""
         near = {"near": asdict(self.near)} if self.dedup == "perceptual" else {}
-        return {"shard_mb": self.shard_mb, "dedup": self.dedup} | near | self.cuts() | self.probed() | self.form()
+        frames = {} if self.frames_fps is None else {"frames_fps": self.frames_fps}
+        own = {"shard_mb": self.shard_mb, "dedup": self.dedup} | near | frames
+        return own | self.cuts() | self.probed() | self.form()
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any], *, input: Path, out: Path) -> "IngestConfig":
@@ -193,6 +202,34 @@ class AdoptConfig:
         _check("max_video_mb", self.max_video_mb > 0, "> 0", self.max_video_mb)
         _check("workers", self.workers >= 0, ">= 0", self.workers)
         _check("task_seconds", self.task_seconds > 0, "> 0", self.task_seconds)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FeaturesConfig:
+    """Put features that were computed elsewhere beside the shards of a dataset, under the keys of its samples."""
+
+    dataset: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
+    """The dataset folder."""
+    source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILES")]
+    """A folder of .npy, .npz and .safetensors files, or WebDataset tars with such members. Each is named like a key, or
+    like an input: whole id, id without extension, or the last part of that."""
+    name: str
+    """What the set is called: LoaderConfig(features=NAME) loads it."""
+    tensor: str = "frames"
+    """Name of the tensor in files that have none for it (.npy). Along frames (T, D) and regions (T, N, D) runs time."""
+    description: str = ""
+    """What the features are, for people."""
+    versions: tuple[str, ...] = ()
+    """What made them, as NAME=VERSION: open_clip=3.3.0 weights=laion2b_s34b_b88k."""
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        for each in self.versions:
+            _check("versions", "=" in each, "NAME=VERSION", each)
+
+    def made_with(self) -> list[tuple[str, str]]:
+        """`versions` in pairs."""
+        return [(name, version) for name, _, version in (each.partition("=") for each in self.versions)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

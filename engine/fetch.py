@@ -1,4 +1,6 @@
-"""One input as a local file: itself, a download, or its stretch of a tar; and a cheap word for whether it changed."""
+"""One input as a local file: itself, a download, its stretch of a tar, or its frames packed into one; and a cheap word
+for whether it changed.
+"""
 
 import os
 import re
@@ -14,26 +16,32 @@ from ..shards.files import COPY_BYTES, make_folder, storage_error
 from ..shards.ledger import REASONS, Reason
 from . import remote
 from .errors import MediaError
+from .media.pack import pack
 from .sources import VIDEO_EXTENSIONS, InputRow, is_url
+from .sources.frames import FrameFolder, open_frames
 
 MAX_FILE_BYTES = 1 << 40
 FILE_SECONDS = 3600.0
 
 
-def version_of(path: str, *, timeout_seconds: float = 60.0) -> str:
+def version_of(path: str, *, frames: bool = False, timeout_seconds: float = 60.0) -> str:
     """What tells one state of an input from another, without reading it.
 
     Args:
         path: of an `InputRow`: a local path or a URL.
+        frames: whether it is a folder of frames.
         timeout_seconds: for a URL, over all tries.
 
     Returns:
-        `size:mtime_ns` of a local file; the etag of a URL, else its size and modification date.
+        `size:mtime_ns` of a local file; of a folder of frames, what their names, sizes and times come to; the etag of a
+        URL, else its size and modification date.
 
     Raises:
-        MediaError: "missing", "unreadable" or "network".
+        MediaError: "missing", "unreadable" or "network"; of a folder of frames, what `open_frames` raises.
         UsageError: the package that reads such URLs is not installed.
     """
+    if frames:
+        return open_frames(path).version
     if is_url(path):
         return remote.look(path, timeout_seconds).version
     status = _status(path)
@@ -46,6 +54,8 @@ def local_copy(
 ) -> Iterator[Path]:
     """The video of a row as a local file for the block, under its own extension; a copy goes when the block ends.
 
+    Frames are packed into one, see `media.pack`.
+
     Args:
         row: the input.
         scratch: folder for copies; made where it is not there.
@@ -55,7 +65,8 @@ def local_copy(
 
     Raises:
         MediaError: "missing", "unreadable", "network"; "limit" for more than `max_bytes`; "changed"; "damaged" for a
-            byte range beyond the file's end; whatever the row's own fault is.
+            byte range beyond the file's end; whatever the row's own fault is; of frames, what `open_frames` and `pack`
+            raise.
         UsageError: the package that reads such URLs is not installed.
         StorageError: the scratch disk refused.
     """
@@ -63,6 +74,15 @@ def local_copy(
         reason, _, detail = row.fault.partition(": ")
         assert reason in REASONS, row.fault
         raise MediaError(cast(Reason, reason), detail)
+    if row.frames_fps is not None:
+        folder = _frames_of(row, max_bytes)
+        with _temporary(scratch, ".mkv") as path:
+            try:
+                pack(folder, str(path), fps=row.frames_fps)
+            except OSError as error:
+                raise storage_error(path, error) from error
+            yield path
+        return
     local = not is_url(row.path)
     size = row.byte_range[1] if row.byte_range is not None else _status(row.path).st_size if local else 0
     if size > max_bytes:
@@ -76,6 +96,18 @@ def local_copy(
         else:
             remote.download(remote.Wanted(row.path, row.byte_range, max_bytes, version), path, timeout_seconds)
         yield path
+
+
+def _frames_of(row: InputRow, max_bytes: int) -> FrameFolder:
+    """The frames that are the video; a list may say how many."""
+    folder = open_frames(row.path)
+    if row.frames is not None:
+        if len(folder.frames) < row.frames:
+            raise MediaError("damaged", f"{len(folder.frames)} frames in the folder, {row.frames} by the list")
+        folder = FrameFolder(folder.path, folder.frames[: row.frames])
+    if folder.bytes > max_bytes:
+        raise MediaError("limit", f"{folder.bytes} bytes, at most {max_bytes} are taken")
+    return folder
 
 
 def fetch_file(url: str, path: Path) -> None:
@@ -102,7 +134,7 @@ def _status(path: str) -> os.stat_result:
     except (OSError, ValueError) as error:
         raise MediaError("unreadable", getattr(error, "strerror", None) or str(error)) from None
     if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever, /dev/zero never ends
-        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "neither file nor folder"
+        kind = "a folder (of frames? give frames_fps)" if stat.S_ISDIR(status.st_mode) else "neither file nor folder"
         raise MediaError("unreadable", f"must be a file, but is {kind}")
     return status
 

@@ -33,6 +33,7 @@ def source_of(config: IngestConfig) -> Source:
         fps=config.list_fps,
         pattern=config.pattern,
         whole_videos=config.whole_videos,
+        frames_fps=config.frames_fps,
     )
 
 

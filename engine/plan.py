@@ -147,8 +147,10 @@ def _sample(row: InputRow, span: Span, facts: dict[str, Any], config: IngestConf
     start, end = stretch_of(span, facts)
     seconds = max(0.0, end - start)
     whole = seconds >= facts["duration_seconds"] - TICK
-    if config.preset == "archive":
-        ext = _copied_extension(row.path, facts["container"]) if config.keeps_audio else None
+    if config.preset == "archive" or _is_in_form(row, facts, config):
+        ext = "mkv" if row.frames_fps else None
+        if config.keeps_audio and not ext:
+            ext = _copied_extension(row.path, facts["container"])
         if not whole:
             share = min(1.0, (seconds + LEAD_SECONDS) / facts["duration_seconds"])
             return SamplePlan(key, row, span, facts, "mkv", "span", int(facts["bytes"] * share) + PER_SAMPLE_BYTES)
@@ -165,6 +167,18 @@ def _sample(row: InputRow, span: Span, facts: dict[str, Any], config: IngestConf
     sound = seconds * SOUND_BYTES_PER_SECOND if config.keeps_audio else 0
     estimate = max(1.0, seconds * fps) * (each + CONTAINER_BYTES_PER_FRAME) + sound
     return SamplePlan(key, row, span, facts, ext, form, int(estimate) + PER_SAMPLE_BYTES)
+
+
+def _is_in_form(row: InputRow, facts: dict[str, Any], config: IngestConfig) -> bool:
+    """Whether frames, as they were given, are what `train-cpu` would make of them, but for another compression."""
+    return (
+        row.frames_fps is not None
+        and config.preset == "train-cpu"
+        and config.fps in (None, row.frames_fps)
+        and facts["pix_fmt"] == "yuvj420p"
+        and facts["rotation"] == 0
+        and min(facts["width"], facts["height"]) <= config.short_side
+    )
 
 
 def _h264_bytes_per_pixel(gop_frames: int, gap: float) -> float:

@@ -83,7 +83,7 @@ def _known(place: int, earlier: Earlier, kept: NDArray[np.bool_], again: frozens
     (twin,) = earlier.find([row.duplicate_of])
     if twin is None or not kept[twin] or earlier.version(twin) is None:
         return None
-    return known | {"twin": [earlier.path(twin), earlier.version(twin)]}
+    return known | {"twin": [earlier.path(twin), earlier.input(twin).frames_fps is not None, earlier.version(twin)]}
 
 
 def _probe_task(
@@ -124,14 +124,18 @@ def _probe_task(
 def _probe(row: InputRow, known: dict[str, Any] | None, config: IngestConfig, scratch: Path, max_pixels: int) -> Facts:
     version = None
     try:
-        version = version_of(row.path)
+        version = version_of(row.path, frames=row.frames_fps is not None)
         if known is not None and _unchanged(row, version, known, config, scratch):
             return {"unchanged": True, "version": version}
         with local_copy(row, scratch, max_bytes=config.max_video_mb * 1_000_000, version=version) as path:
             sandbox = sandbox_of(config.video_cpu_seconds, config.video_memory_mb)
             options = {"validate": config.validate, "max_pixels": max_pixels} | _asked(config)
+            if row.frames_fps is not None:  # their bytes stay as they are in train-cpu too
+                options["table"] = True
             facts: Facts = sandbox.call("look", path=str(path), **options)
-        if version_of(row.path) != version:
+        if row.frames_fps is not None and "pixels" not in facts:
+            facts["fps"] = row.frames_fps  # of a few frames FFmpeg guesses wrong
+        if version_of(row.path, frames=row.frames_fps is not None) != version:
             raise MediaError("changed", "the file changed while it was being read")
     except MediaError as error:
         return {"reason": error.reason, "detail": error.detail, "version": version}
@@ -149,16 +153,16 @@ def _asked(config: IngestConfig) -> dict[str, Any]:
 def _unchanged(row: InputRow, version: str, known: dict[str, Any], config: IngestConfig, scratch: Path) -> bool:
     if not config.checksum:
         twin = known.get("twin")
-        return bool(version == known["version"] and (twin is None or _version_or_none(twin[0]) == twin[1]))
+        return bool(version == known["version"] and (twin is None or _version_or_none(twin[0], twin[1]) == twin[2]))
     if known["sha256"] is None or "twin" in known:  # cheaper to probe again than to fetch two files
         return False
     with local_copy(row, scratch, max_bytes=config.max_video_mb * 1_000_000) as path:
         return bool(sha256_of(path) == known["sha256"])
 
 
-def _version_or_none(path: str) -> str | None:
+def _version_or_none(path: str, frames: bool) -> str | None:
     try:
-        return version_of(path)
+        return version_of(path, frames=frames)
     except MediaError:
         return None
 

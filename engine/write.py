@@ -111,7 +111,7 @@ class _Forms:
         """
         version, limit = sample.facts["version"], self._config.max_video_mb * 1_000_000
         with local_copy(sample.row, self._work.scratch, max_bytes=limit, version=version) as source:
-            if version_of(sample.row.path) != version:
+            if version_of(sample.row.path, frames=sample.row.frames_fps is not None) != version:
                 raise MediaError("changed", "the file changed while it was being ingested")
             if sample.form == "copy":
                 yield sample.facts | {"packets": self._packets(*sample.facts["at"])}, source

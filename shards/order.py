@@ -225,11 +225,12 @@ class Mixture:
         return sources, samples
 
     def _order(self, source: int, epoch: int) -> EpochOrder:
-        if self._orders.get(source, (-1, None))[0] != epoch:
+        known = self._orders.get(source)  # taken once: several threads ask, of an epoch each
+        if known is None or known[0] != epoch:
             sizes, window = self._sources[source], self._window_shards
             order = EpochOrder(sizes, seed=self._seed, epoch=epoch, window_shards=window, source=source)
-            self._orders[source] = epoch, order
-        return self._orders[source][1]
+            known = self._orders[source] = epoch, order
+        return known[1]
 
 
 def _shares(weights: Sequence[float]) -> NDArray[np.int64]:

@@ -1,8 +1,8 @@
 """Random access to the samples of a dataset: tables by column, payloads by offset, every payload held to its crc32."""
 
 import os
-import tempfile
 import threading
+import weakref
 import zlib
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
@@ -26,6 +26,12 @@ from .table import Packets
 
 SMALL_SAMPLES = 20_000
 """Tables of so many samples are kept in memory: with packets they take about 7 kB each."""
+OPEN_TARS = 256
+"""Of one dataset that are kept open; a process may often hold 1024 files."""
+TABLE_VALUES = 1 << 27
+"""Single values in the table of one shard, of which each packet has four: 0.7 GB in memory."""
+TABLE_BYTES = 1 << 30
+"""Of the table of one shard, before its compression."""
 
 
 class ShardReader:
@@ -33,28 +39,34 @@ class ShardReader:
 
     Args:
         path: of the tar, for errors.
-        descriptor: of the open tar; closed by `close`.
+        descriptor: of the open tar; closed by `close`, or once nobody holds the reader.
     """
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path, self._descriptor = path, descriptor
+        self._end = weakref.finalize(self, os.close, descriptor)
         self.bytes = os.fstat(descriptor).st_size
 
     def read(self, key: str, member: Member) -> bytes:
         """The payload of a member.
 
         Raises:
-            DamageError: it lies outside the tar, or its crc32 is not the stored one.
+            DamageError: it lies outside the tar, the disk does not give it, or its crc32 is not the stored one.
         """
         where = f"{self.path}: {key}.{member.ext} at offset {member.offset}"
         if member.offset < 0 or member.size < 0 or member.offset + member.size > self.bytes:
             raise DamageError(f"{where} must end inside the tar of {self.bytes} bytes, but is {member.size} bytes long")
-        data = os.pread(self._descriptor, member.size, member.offset)
-        while len(data) < member.size:  # one pread returns at most 2 GiB
-            piece = os.pread(self._descriptor, member.size - len(data), member.offset + len(data))
-            if not piece:
-                raise DamageError(f"{where} ends after {len(data)} of {member.size} bytes: the tar was cut meanwhile")
-            data += piece
+        try:
+            data = os.pread(self._descriptor, member.size, member.offset)
+            while len(data) < member.size:  # one pread returns at most 2 GiB
+                piece = os.pread(self._descriptor, member.size - len(data), member.offset + len(data))
+                if not piece:
+                    raise DamageError(
+                        f"{where} ends after {len(data)} of {member.size} bytes: the tar was cut meanwhile"
+                    )
+                data += piece
+        except OSError as error:
+            raise DamageError(f"{where} cannot be read: {error.strerror}") from error
         crc32 = zlib.crc32(data)
         if crc32 != member.crc32:
             raise DamageError(f"{where} must have crc32 {member.crc32:08x}, got {crc32:08x}")
@@ -62,7 +74,7 @@ class ShardReader:
 
     def close(self) -> None:
         """Close the file; reading after this is an error."""
-        os.close(self._descriptor)
+        self._end()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +105,8 @@ class Dataset:
             if cache is None or fetch is None:
                 raise UsageError(f"a dataset behind a URL is read by way of a cache, got {folder}")
             self.store = Remote(str(folder), cache, fetch)
-            self.manifest: Manifest = _fetched_manifest(str(folder).rstrip("/"), fetch)
+            where = f"{self.store.where}/{MANIFEST_NAME}"
+            self.manifest: Manifest = parse_manifest(self.store.read(MANIFEST_NAME), where)
         else:
             self.manifest = read_manifest(folder)
         self._tars: dict[int, ShardReader] = {}
@@ -151,17 +164,16 @@ class Dataset:
         return Packets.of(cell.values)
 
     def tar(self, shard: int) -> ShardReader:
-        """The open tar of a shard."""
+        """The open tar of a shard; it stays open for whoever holds it, and a while for who asks next."""
         with self._lock:
-            tar = self._tars.get(shard)
+            tar = self._tars.pop(shard, None)
         if tar is None:
             entry = self.manifest.shards[shard]
             tar = ShardReader(self.tar_path(shard), self.store.open(entry.uri, entry.sha256))
-            with self._lock:
-                kept = self._tars.setdefault(shard, tar)
-            if kept is not tar:  # two threads asked at once
-                tar.close()
-                tar = kept
+        with self._lock:
+            self._tars[shard] = tar  # the last one to be let go
+            if len(self._tars) > OPEN_TARS:
+                del self._tars[next(iter(self._tars))]
         return tar
 
     def tar_path(self, shard: int) -> Path:
@@ -169,10 +181,10 @@ class Dataset:
         return inside(self.folder, self.manifest.shards[shard].uri)
 
     def let_go(self, shards: Container[int]) -> None:
-        """Close the tars and tables of shards that are not read any more; nobody may be reading them."""
+        """Keep the tars and tables of some shards open no longer than they are being read."""
         with self._lock:
             for shard in [shard for shard in self._tars if shard in shards]:
-                self._tars.pop(shard).close()
+                del self._tars[shard]
             for shard in [shard for shard in self._rows if shard in shards]:
                 del self._rows[shard]
 
@@ -191,7 +203,9 @@ class Dataset:
         uri = PurePosixPath(entry.uri).with_suffix(".parquet").as_posix()
         with os.fdopen(self.store.open(uri, entry.parquet_sha256), "rb") as file:
             try:
-                table = pq.read_table(file, columns=None if columns is None else list(columns))
+                parquet = pq.ParquetFile(file)
+                _check_size(path, parquet.metadata)
+                table = parquet.read(columns=None if columns is None else list(columns))
             except (OSError, pa.ArrowException) as error:
                 raise DamageError(f"{path} cannot be read as the table of its shard: {error}") from error
         fields = list(SAMPLE) if columns is None else [SAMPLE.field(name) for name in columns]
@@ -225,11 +239,15 @@ class Dataset:
             os.close(descriptor)
 
 
-def _fetched_manifest(url: str, fetch: Fetch) -> Manifest:
-    with tempfile.TemporaryDirectory(prefix="reelmill-") as scratch:
-        path = Path(scratch) / MANIFEST_NAME
-        fetch(f"{url}/{MANIFEST_NAME}", path)
-        return parse_manifest(path.read_bytes(), f"{url}/{MANIFEST_NAME}")
+def _check_size(path: Path, metadata: pq.FileMetaData) -> None:
+    """A table of a few bytes can unpack into any number of rows and packets."""
+    groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
+    values = sum(group.column(column).num_values for group in groups for column in range(group.num_columns))
+    size = sum(group.total_byte_size for group in groups)
+    if values > TABLE_VALUES or size > TABLE_BYTES:
+        raise DamageError(
+            f"{path} must hold at most {TABLE_VALUES} values in {TABLE_BYTES} bytes, got {values} in {size}"
+        )
 
 
 def members_of(value: Sequence[dict[str, Any]]) -> list[Member]:

@@ -1,11 +1,12 @@
 """Where the files of a dataset lie: in its folder, or behind a URL with a cache on this machine."""
 
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from .cache import DiskCache
-from .errors import DamageError
+from .errors import DamageError, UsageError
 from .files import inside, sha256_of
 
 Fetch = Callable[[str, Path], object]
@@ -35,6 +36,19 @@ class Folder:
         except OSError as error:
             raise DamageError(f"{path} is listed in the dataset but cannot be opened: {error.strerror}") from error
 
+    def read(self, relative: str) -> bytes:
+        """A small file of the dataset whose hash nobody has told.
+
+        Raises:
+            UsageError: there is none.
+            DamageError: the path leads out of the dataset.
+        """
+        path = inside(self._folder, relative)
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise UsageError(f"{path} must be a file of the dataset, but: {error.strerror}") from None
+
 
 class Remote:
     """A dataset behind a URL: every file is fetched whole when it is first read, and checked.
@@ -63,6 +77,14 @@ class Remote:
                 raise DamageError(f"{self.where}/{relative} must have sha256 {sha256}, got {got}")
 
         return self._cache.open(f"{sha256}{PurePosixPath(relative).suffix}", make)
+
+    def read(self, relative: str) -> bytes:
+        """As `Folder.read`; fetched anew each time."""
+        inside(Path(self.where), relative)
+        with tempfile.TemporaryDirectory(prefix="reelmill-") as scratch:
+            path = Path(scratch) / "file"
+            self._fetch(f"{self.where}/{relative}", path)
+            return path.read_bytes()
 
 
 Store = Folder | Remote

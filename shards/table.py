@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from .errors import DamageError
 from .schema import PACKET, SAMPLE
 
 
@@ -24,8 +25,15 @@ class Packets:
 
     @classmethod
     def of(cls, table: pa.StructArray) -> "Packets":
-        """From a packet table."""
+        """From a packet table.
+
+        Raises:
+            DamageError: a packet lacks a value that each has.
+        """
         offset, size, pts, keyframe = table.flatten()
+        for name, column in (("an offset", offset), ("a size", size), ("the keyframe flag", keyframe)):
+            if column.null_count:
+                raise DamageError(f"a packet table must tell {name} of every packet, {column.null_count} have none")
         shown = pts.is_valid().to_numpy(zero_copy_only=False)
         return cls(
             offset.to_numpy(),

@@ -1,4 +1,4 @@
-"""Offline check of a dataset, every byte; faults are named by file, key and offset."""
+"""Offline check of a dataset and its features, every byte; faults are named by file, key and offset."""
 
 import tarfile
 from collections.abc import Callable, Iterator
@@ -7,6 +7,9 @@ from pathlib import Path
 
 from . import ledger
 from .errors import DamageError
+from .features.reader import Features
+from .features.schema import FOLDER, INDEX_NAME
+from .features.schema import NAME as FEATURES_NAME
 from .files import sha256_of
 from .index import index_bytes, read_index
 from .manifest import ADOPTED, BankShard, ShardEntry
@@ -60,6 +63,8 @@ def verify(folder: str | Path, on_shard: Callable[[int], None] = lambda samples:
     for bank in dataset.manifest.bank:
         faults += _check_bank(dataset.folder, bank)
     faults += _check_ledger(dataset, keys, complete=not faults)
+    for folder in sorted((dataset.folder / FOLDER).glob("[!.]*")):  # a dot begins what a job has not ended
+        faults += _check_features(dataset, folder)
     faults += _strangers(dataset)
     dataset.close()
     return faults
@@ -151,6 +156,25 @@ def _check_ledger(dataset: Dataset, keys: set[str], complete: bool) -> Iterator[
     # where shards have faults of their own, the keys that lack are told there
     for key in ({clip["key"] for clip in clips} ^ keys) if complete else ():
         yield Fault(ledger.NAME, "is in the shards or in the ledger, not in both", key)
+
+
+def _check_features(dataset: Dataset, folder: Path) -> Iterator[Fault]:
+    name = f"{FOLDER}/{folder.name}"
+    try:
+        features = Features(dataset.store, folder.name)
+        hashes = {f"{tar.name}.tar": tar.sha256 for tar in features.set.tars}
+        hashes[INDEX_NAME] = features.set.index_sha256
+        for file, want in hashes.items():
+            yield from (Fault(f"{name}/{file}", fault.what) for fault in _check_hash(folder / file, want))
+        for path in sorted(path for path in folder.iterdir() if path.name not in (*hashes, FEATURES_NAME)):
+            yield Fault(f"{name}/{path.name}", f"is not listed in {FEATURES_NAME}")
+        for row, (key, offset) in enumerate(zip(*(features.index.column(c).to_pylist() for c in (0, 2)), strict=True)):
+            try:
+                features.read_row(row)
+            except DamageError as error:
+                yield Fault(name, str(error), key, offset)
+    except Exception as error:  # whatever a damaged file makes a library raise
+        yield Fault(name, f"does not read: {type(error).__name__}: {error}")
 
 
 def _strangers(dataset: Dataset) -> Iterator[Fault]:

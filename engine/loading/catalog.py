@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,10 @@ from ...shards.schema import Member
 from ...shards.store import Remote
 from ...shards.table import Packets
 from ..fetch import fetch_file
+from ..media.limits import check_count
 from .config import LoaderConfig
-from .rows import check_row, harmless
+from .features import FeatureSets
+from .rows import check_row, harmless, row_of
 
 Rows = NDArray[np.int64]
 
@@ -51,8 +53,14 @@ class Sample:
 
     @property
     def packets(self) -> Packets:
-        """Of its video."""
-        return self.dataset.packets(self.ref)
+        """Of its video.
+
+        Raises:
+            DamageError, MediaError, ValueError: it has none, too many, or one that says nothing.
+        """
+        packets = self.dataset.packets(self.ref)
+        check_count(len(packets))
+        return packets
 
     def times_seconds(self) -> NDArray[np.float64]:
         """When each frame is shown, ascending."""
@@ -76,6 +84,8 @@ class Catalog:
         self._config = config
         cache = DiskCache(config.cache_folder, int(config.cache_gb * 1e9))
         self.datasets = [Dataset(dataset, cache=cache, fetch=fetch_file) for dataset in datasets]
+        self.features = FeatureSets(self.datasets, config) if config.features is not None else None
+        """Of the datasets, where they are asked for."""
         self.classes = config.classes or tuple(sorted({c for d in self.datasets for c in d.manifest.classes}))
         for label in self.classes:
             if not any(label in dataset.manifest.classes for dataset in self.datasets):
@@ -93,9 +103,10 @@ class Catalog:
 
     @cached_property
     def digest(self) -> str:
-        """Names the samples and their order: the datasets' bytes, and the filters."""
+        """Names the samples and their order: the bytes of the datasets and of their features, and the filters."""
         filters = self._config.split, self._config.classes
-        return hash_json([[dataset.manifest.digest for dataset in self.datasets], filters])
+        features = [] if self.features is None else [self.features.digests]
+        return hash_json([[dataset.manifest.digest for dataset in self.datasets], filters, *features])
 
     def sample(self, source: int, number: int) -> Sample:
         """The sample of a number in a dataset, among those that take part."""
@@ -105,8 +116,10 @@ class Catalog:
         row: dict[str, Any] = {}
         try:
             table = dataset.rows(shard)
-            row = {name: table.column(name)[place].as_py() for name in table.column_names if name != "packets"}
-            check_row(row)
+            row = row_of(table, place)
+            check_row(row, video=self._config.video or self._config.sampling == "seconds")
+        except UsageError:
+            raise
         except (DamageError, ValueError, IndexError) as error:
             return Sample(dataset, ref, harmless(row), error)
         return Sample(dataset, ref, row)
@@ -120,9 +133,13 @@ class Catalog:
 
     def open_shard(self, source: int, shard: int) -> None:
         """Have a shard at hand; an error stays for whoever reads it."""
+        dataset = self.datasets[source]
         with suppress(ReelmillError):
-            self.datasets[source].tar(shard)
-            self.datasets[source].rows(shard)
+            if self._reads_tars:
+                dataset.tar(shard)
+            if self.features is not None:
+                self.features.fetch(dataset, shard)
+            dataset.rows(shard)
 
     @property
     def samples_ahead(self) -> int:
@@ -179,13 +196,22 @@ class Catalog:
             if isinstance(dataset.store, Remote):
                 if window is None and self._config.training:
                     raise UsageError(f"window_shards must be given where a dataset is remote, as {dataset.store.where}")
-                sizes = sorted((shard.bytes for shard in dataset.manifest.shards), reverse=True)
+                sizes = sorted(map(partial(self._bytes_of, dataset), range(len(dataset.shard_sizes))), reverse=True)
                 needed += sum(sizes[: 2 * (window or 1)])
         if needed > cache_bytes:
             raise UsageError(
                 f"cache_gb must be at least {needed / 1e9:.3f} to hold two windows of {window or 1} shards, "
                 f"got {self._config.cache_gb}"
             )
+
+    @property
+    def _reads_tars(self) -> bool:
+        return self._config.video or (self.features is not None and self.features.in_tars)
+
+    def _bytes_of(self, dataset: Dataset, shard: int) -> int:
+        """What is fetched of a shard, but for its table."""
+        beside = 0 if self.features is None else self.features.bytes(dataset, shard)
+        return beside + (dataset.manifest.shards[shard].bytes if self._reads_tars else 0)
 
     def _names(self) -> str:
         return ", ".join(str(dataset.folder) for dataset in self.datasets)

@@ -14,6 +14,7 @@ POSITIVE += ("threads", "prefetch", "sample_seconds", "cache_gb")
 
 Head = Literal["auto", "pyav", "nvdec", "dali-cpu"]
 DType = Literal["float32", "float16", "bfloat16", "uint8"]
+FeatureFrames = Literal["sampled", "all"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,6 +57,13 @@ class LoaderConfig:
     """Bank of descriptions, or a dataset that carries one; batches then have `texts`."""
     descriptions: int = 1
     """Descriptions of a sample's action that are drawn from the bank for it, > 0."""
+    features: str | None = None
+    """Name of the datasets' feature set (`reelmill features`); or the ending of members in their tars, with its dot:
+    ".npy" takes `<key>.npy` as `frames` and `<key>.words.npy` as `words`. Batches then have `features`."""
+    feature_frames: FeatureFrames = "sampled"
+    """Of features along the video (`frames`, `regions`): the rows of each view's frames, or all, with a mask."""
+    video: bool = True
+    """False loads features alone: no byte of a video is read, and the clips have no frames."""
     min_crop_area: float = 0.5
     """Training: smallest area of a random crop, as a share of the frame, in (0, 1]."""
     flip: float = 0.5
@@ -99,18 +107,23 @@ class LoaderConfig:
     """File to which a line is appended for every sample that did not decode."""
     max_bad_fraction: float = 0.1
     """Once more than this share of the samples that this rank has read did not decode, the loader stops; in [0, 1]. It
-    is a share of at least a thousand samples, so that the first bad ones do not count for much."""
+    is a share of at least a thousand samples (of an epoch, if that is shorter, but of a hundred at least), so that the
+    first bad ones do not count for much."""
 
     def __post_init__(self) -> None:
         for name in POSITIVE:
             check(name, getattr(self, name) > 0, "> 0", getattr(self, name))
         for name in ("flip", "max_bad_fraction", "colour_jitter", "grey"):
             check(name, 0 <= getattr(self, name) <= 1, "in [0, 1]", getattr(self, name))
+        check("seed", type(self.seed) is int, "an int", self.seed)
         check("workers", self.workers >= 0, ">= 0", self.workers)
         check("head", self.head in get_args(Head), f"one of {', '.join(get_args(Head))}", self.head)
         check("dtype", self.dtype in get_args(DType), f"one of {', '.join(get_args(DType))}", self.dtype)
         check("head", self.head != "nvdec" or self.device_id is not None, "used with a device_id", self.head)
         check("head", self.head != "dali-cpu" or self.device_id is None, "used without a device_id", self.head)
+        allowed = get_args(FeatureFrames)
+        check("feature_frames", self.feature_frames in allowed, f"one of {', '.join(allowed)}", self.feature_frames)
+        check("video", self.video or self.features is not None, "True without features", self.video)
         check("crops", self.crops in (1, 3), "1 or 3", self.crops)
         check("views", not self.training or self.clips * self.crops == 1, "1 in training", self.clips * self.crops)
         check("min_crop_area", 0 < self.min_crop_area <= 1, "in (0, 1]", self.min_crop_area)

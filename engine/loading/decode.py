@@ -17,7 +17,7 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from ...shards.table import Packets
-from ..media.limits import check_size
+from ..media.limits import MAX_PIXELS, check_size
 from ..media.video import SAFE_OPTIONS, WITHOUT_DECODERS
 from .bitstream import disposable
 from .needed import left_out, places_of, runs_of
@@ -26,6 +26,9 @@ from .sampling import View
 MEMORY_OPTIONS = {key: value for key, value in SAFE_OPTIONS.items() if key != "protocol_whitelist"}  # bytes, no files
 DIRECT_CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4")
 """Whose decoders need nothing but a packet's payload and what the container's header says; others are demuxed."""
+
+REUSED = 4
+"""How often the bytes of a video may be part of packets on average: a table could say that each packet is all of it."""
 
 
 def head_of(codec: str, packets: Packets) -> str:
@@ -118,6 +121,8 @@ def _check_table(packets: Packets, size: int) -> None:
             f"packet {place} must lie in the video of {size} bytes, but is said to have "
             f"{int(packets.size[place])} bytes at {int(packets.offset[place])}"
         )
+    if (total := int(packets.size[packets.offset >= 0].sum())) > REUSED * size:
+        raise ValueError(f"packets must lie beside each other in the video of {size} bytes, but have {total} in all")
 
 
 def _rgb(frames: Iterator[tuple[int, VideoFrame]], places: Sequence[int]) -> NDArray[np.uint8]:
@@ -147,7 +152,7 @@ def _alone(data: bytes, packets: Packets, places: Sequence[int]) -> Iterator[tup
     """Each wanted picture on its own, without the container: a JPEG carries all that it needs."""
     decoder = VideoCodecContext.create("mjpeg", "r")
     assert isinstance(decoder, VideoCodecContext)
-    decoder.thread_count = 1
+    _prepare(decoder)
     for place in sorted(set(places)):
         for frame in decoder.decode(av.Packet(_payload(data, packets, place))):
             yield place, frame
@@ -158,9 +163,8 @@ def _direct(data: bytes, packets: Packets, places: Sequence[int], codec: str) ->
     wanted = set(places)
     with av.open(io.BytesIO(data), "r", options=MEMORY_OPTIONS | WITHOUT_DECODERS) as container:
         decoder = _first_video(container, codec).codec_context
-        decoder.thread_count = 1
-        if codec == "h264":  # where a stream does not say how far pictures are out of order, the most is taken
-            decoder.options = {"strict": "1"}
+        # where a stream does not say how far pictures are out of order, the most is taken
+        _prepare(decoder, {"strict": "1"} if codec == "h264" else None)
         for run in runs_of(packets, places):
             payloads = [_payload(data, packets, place) for place in range(run[0], run[1] + 1)]
             free = disposable(codec, decoder.extradata, payloads)
@@ -174,6 +178,11 @@ def _direct(data: bytes, packets: Packets, places: Sequence[int], codec: str) ->
             decoder.flush_buffers()
 
 
+def _prepare(decoder: VideoCodecContext, options: dict[str, str] | None = None) -> None:
+    decoder.thread_count = 1
+    decoder.options = {"max_pixels": str(MAX_PIXELS)} | (options or {})  # headers may say anything
+
+
 def _of(frames: Sequence[VideoFrame], wanted: set[int]) -> Iterator[tuple[int, VideoFrame]]:
     for frame in frames:
         if frame.pts in wanted:
@@ -185,7 +194,7 @@ def _demuxed(data: bytes, packets: Packets, places: Sequence[int], codec: str) -
     place_of = {int(packets.pts[place]): place for place in places}
     with av.open(io.BytesIO(data), "r", options=MEMORY_OPTIONS) as container:
         stream = _first_video(container, codec)
-        stream.codec_context.thread_count = 1
+        _prepare(stream.codec_context)
         for first, last in runs_of(packets, places):
             left = {int(packets.pts[place]) for place in places if first <= place <= last}
             from_pts = int(packets.pts[first]) if packets.shown[first] and first else None

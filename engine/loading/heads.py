@@ -47,8 +47,8 @@ class Heads:
         self._frames = FrameGraph(config, max_views=self._max_views, convert=from_dlpack)
         self._videos: VideoGraph | None = None  # of nvdec, made with the first video that it takes
         self._own = threading.local()  # a graph of dali-cpu for each thread
-        self._workers = Workers(config) if config.workers else None
-        self._said: set[tuple[str, str]] = set()
+        self._workers = Workers(config, meter) if config.workers else None
+        self._said, self._saying = set[tuple[str, str]](), threading.Lock()
 
     def close(self) -> None:
         """End the worker processes."""
@@ -62,21 +62,22 @@ class Heads:
             DamageError, MediaError, ValueError, IndexError, av.error.FFmpegError: it does not decode.
         """
         head, why = head_for(self._config, packets, codec=codec, rotation=rotation)
-        if (codec, head) not in self._said:
+        with self._saying:
+            new = (codec, head) not in self._said
             self._said.add((codec, head))
+        if new:
             _log.info("%s is decoded by %s%s", codec, head, f": {why}" if why else "")
         if head == "nvdec":
             return data
-        with self._meter.decoding(head):
-            if self._workers is not None:
-                found = self._workers.decode(data, packets, views, head=head, codec=codec, rotation=rotation)
-            elif head == "dali-cpu":
-                found = self._by_dali(data, views)
-            else:
-                found = decode_windows(data, packets, views, codec=codec, rotation=rotation)
-            if head == "dali-cpu":
-                return found
-            return [resized(window, self._config.size) for window in found]
+        if self._workers is not None:
+            found = self._workers.decode(data, packets, views, head=head, codec=codec, rotation=rotation)
+        else:
+            with self._meter.decoding(head, len(data)):
+                if head == "dali-cpu":
+                    found = self._by_dali(data, views)
+                else:
+                    found = decode_windows(data, packets, views, codec=codec, rotation=rotation)
+        return found if head == "dali-cpu" else [resized(window, self._config.size) for window in found]
 
     def batch(self, videos: Sequence[Video | None], views: Sequence[Sequence[View]]) -> "Decoded":
         """The clips of a batch; a slot without a video of its own shows its nearest neighbour's, or black.
@@ -117,7 +118,7 @@ class Heads:
         if self._videos is None:
             self._videos = VideoGraph(self._config, decoder="mixed", max_views=self._max_views, convert=from_dlpack)
         every = [(i, video, view) for i, video in encoded.items() for view in views[i]]
-        with self._meter.decoding("nvdec", len(encoded)):
+        with self._meter.decoding("nvdec", sum(map(len, encoded.values())), len(encoded)):
             found = self._videos.run([video for _, video, _ in every], [view for _, _, view in every])
         for place, i in enumerate(encoded):
             its = found[place * self._views : (place + 1) * self._views]

@@ -1,10 +1,32 @@
-"""Where a loader's time goes: waiting, decoding, and how much was read."""
+"""Where a loader's time goes: waiting, decoding, and how much was read. The figures of `Figures` are one rank's."""
 
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+
+
+@dataclass(slots=True)
+class HeadFigures:
+    """What one head decoded; samples that did not decode are not among it."""
+
+    samples: int = 0
+    payload_bytes: int = 0
+    """Of their videos, as they were read."""
+    seconds: float = 0.0
+    """From the bytes of a video to the windows of its views (of dali-cpu and nvdec, to its clips), summed over the
+    threads or processes at work; waiting for a free one is not counted."""
+
+    @property
+    def ms(self) -> float:
+        """Milliseconds of one thread or process per sample; of nvdec, which decodes whole batches, of the GPU."""
+        return 1000 * self.seconds / self.samples if self.samples else 0.0
+
+    @property
+    def bytes_per_second(self) -> float:
+        """Bytes of videos that one thread or process gets through."""
+        return self.payload_bytes / self.seconds if self.seconds else 0.0
 
 
 @dataclass(slots=True)
@@ -17,15 +39,13 @@ class Figures:
     """Of these, waiting for a batch."""
     batches: int = 0
     samples: int = 0
-    """Read, also those that did not decode."""
+    """Asked for, also those that did not decode; ahead of the batches that were taken."""
     bad: int = 0
-    """That did not decode."""
+    """Of these, that did not decode."""
     payload_bytes: int = 0
-    """Read of videos."""
-    decode_seconds: dict[str, float] = field(default_factory=dict)
-    """By head, summed over the threads."""
-    decoded: dict[str, int] = field(default_factory=dict)
-    """Samples by head."""
+    """Read of videos and features."""
+    heads: dict[str, HeadFigures] = field(default_factory=dict)
+    """By the head that decoded: jpeg, pyav, dali-cpu, nvdec."""
     ready_batches: int = 0
     """Sum over all batches of how many lay ready when one was asked for."""
 
@@ -39,9 +59,15 @@ class Figures:
         """Batches that lay ready when one was asked for, on average."""
         return self.ready_batches / self.batches if self.batches else 0.0
 
-    def decode_ms(self) -> dict[str, float]:
-        """Milliseconds of one thread per sample, by head."""
-        return {head: 1000 * seconds / self.decoded[head] for head, seconds in self.decode_seconds.items()}
+    @property
+    def decoded(self) -> dict[str, int]:
+        """Samples by the head that decoded them."""
+        return {name: head.samples for name, head in self.heads.items()}
+
+    @property
+    def bytes_per_second(self) -> float:
+        """Read of videos, over the wall time."""
+        return self.payload_bytes / self.wall_seconds if self.wall_seconds else 0.0
 
 
 class Meter:
@@ -53,8 +79,8 @@ class Meter:
     def read(self) -> Figures:
         """The figures so far, a copy."""
         with self._lock:
-            figures = self._figures
-            return replace(figures, decode_seconds=dict(figures.decode_seconds), decoded=dict(figures.decoded))
+            heads = {name: replace(head) for name, head in self._figures.heads.items()}
+            return replace(self._figures, heads=heads)
 
     def took(self, wall_seconds: float, stall_seconds: float, ready: int) -> None:
         """The consumer took a batch."""
@@ -81,11 +107,13 @@ class Meter:
             return self._figures.bad, self._figures.samples
 
     @contextmanager
-    def decoding(self, head: str, samples: int = 1) -> Iterator[None]:
-        """Time the block as so many samples decoded by `head`."""
+    def decoding(self, head: str, payload_bytes: int, samples: int = 1) -> Iterator[None]:
+        """Time the block, which decodes so many bytes of so many samples by `head`; one that raises does not count."""
         start = time.perf_counter()
         yield
+        seconds = time.perf_counter() - start
         with self._lock:
-            spent = self._figures.decode_seconds
-            spent[head] = spent.get(head, 0.0) + time.perf_counter() - start
-            self._figures.decoded[head] = self._figures.decoded.get(head, 0) + samples
+            its = self._figures.heads.setdefault(head, HeadFigures())
+            its.samples += samples
+            its.payload_bytes += payload_bytes
+            its.seconds += seconds

@@ -4,10 +4,14 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..media.limits import MAX_PIXEL_ASPECT, is_size
+import pyarrow as pa
+
+from ..media.limits import MAX_PACKETS, MAX_PIXEL_ASPECT, is_size
 
 TURNS = (0, 90, 180, 270)
-TIME_BASE = re.compile(r"[1-9][0-9]*(/[1-9][0-9]*)?")
+TIME_BASE = re.compile(r"[1-9][0-9]{0,9}(/[1-9][0-9]{0,9})?", re.ASCII)  # of two numbers of 32 bits
+LISTED = 10_000
+"""Members or labels of one sample at most."""
 HARMLESS: dict[str, Any] = {
     "key": "",
     "members": [{"ext": "", "offset": -1, "size": 0, "crc32": 0}],
@@ -24,8 +28,30 @@ HARMLESS: dict[str, Any] = {
 }
 
 
-def check_row(row: Mapping[str, Any]) -> None:
+def row_of(table: pa.Table, place: int) -> dict[str, Any]:
+    """One row without its packets.
+
+    Args:
+        table: of `schema.SAMPLE`.
+        place: of the row.
+
+    Raises:
+        ValueError: it holds text that is none, or lists that are too long to be made into objects.
+        IndexError: there is no such row.
+    """
+    cells = {name: table.column(name)[place] for name in table.column_names if name != "packets"}
+    for name in ("members", "labels"):
+        if cells[name].is_valid and len(cells[name]) > LISTED:
+            raise ValueError(f"the table may give a sample at most {LISTED} {name}, got {len(cells[name])}")
+    return {name: cell.as_py() for name, cell in cells.items()}
+
+
+def check_row(row: Mapping[str, Any], *, video: bool = True) -> None:
     """Hold a row of `schema.SAMPLE` to what a decoder and a sampler may be given.
+
+    Args:
+        row: of the table.
+        video: whether anything is asked of its video; else there need be none.
 
     Raises:
         ValueError: a field is missing its value, or has an impossible one.
@@ -41,11 +67,15 @@ def check_row(row: Mapping[str, Any]) -> None:
         "pixel_aspect": aspect is not None and 1 / MAX_PIXEL_ASPECT <= aspect <= MAX_PIXEL_ASPECT,
         "rotation": row["rotation"] in TURNS,
         "time_base": bool(TIME_BASE.fullmatch(row["time_base"] or "")),
-        "frames": row["frames"] is not None and row["frames"] > 0,
+        "frames": row["frames"] is not None and 0 < row["frames"] <= MAX_PACKETS,
     }
+    if not video:
+        rules = {name: rules[name] for name in ("key", "members", "labels")} | {
+            "frames": row["frames"] is None or rules["frames"]
+        }
     wrong = next((name for name, holds in rules.items() if not holds), None)
     if wrong is not None:
-        raise ValueError(f"the table gives the sample a {wrong} that no video has: {row[wrong]!r}")
+        raise ValueError(f"the table gives the sample a {wrong} that no video has: {row[wrong]!r:.200}")
 
 
 def harmless(row: Mapping[str, Any]) -> dict[str, Any]:

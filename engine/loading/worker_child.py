@@ -61,9 +61,16 @@ class _Decoder:
         return found
 
 
+def _read(memory: int, size: int) -> bytes:
+    data = os.pread(memory, size, 0)
+    while len(data) < size:  # one call takes at most 2 GiB
+        data += os.pread(memory, size - len(data), len(data))
+    return data
+
+
 def _answer(memory: int, decoder: _Decoder, request: dict[str, Any]) -> dict[str, Any]:
     size, count = request["bytes"], request["packets"]
-    data, place = os.pread(memory, size, 0), size
+    data, place = _read(memory, size), size
     columns: list[Any] = []
     for dtype in TABLE:
         columns.append(np.frombuffer(os.pread(memory, count * np.dtype(dtype).itemsize, place), dtype))

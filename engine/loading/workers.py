@@ -20,10 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from ...shards.errors import DamageError
+from ...shards.errors import DamageError, ReelmillError
 from ...shards.table import Packets
 from ..media.limits import MAX_PIXELS, task_memory_bytes
 from .config import LoaderConfig
+from .meter import Meter
 from .sampling import View
 
 TRIES = 2
@@ -40,9 +41,11 @@ class Workers:
 
     Args:
         config: of the loader.
+        meter: counts what is decoded.
     """
 
-    def __init__(self, config: LoaderConfig) -> None:
+    def __init__(self, config: LoaderConfig, meter: Meter) -> None:
+        self._meter = meter
         self._children = [_Child(config) for _ in range(config.workers)]
         self._free: queue.SimpleQueue[_Child] = queue.SimpleQueue()
         for child in self._children:
@@ -67,17 +70,22 @@ class Workers:
 
         Raises:
             DamageError: it does not decode, or ended two processes.
+            ReelmillError: no process starts.
         """
         request = {"head": head, "codec": codec, "rotation": rotation, "views": [_plain(view) for view in views]}
         for _ in range(TRIES):
             child = self._free.get()
             try:
-                return child.call(request, data, packets)
+                child.start()
+                with self._meter.decoding(head, len(data)):
+                    return child.call(request, data, packets)
             except _DiedError as error:
-                why = str(error)
+                died = error
             finally:
                 self._free.put(child)
-        raise DamageError(f"it ended {TRIES} decoding processes, the last one {why}")
+        if died.starting:
+            raise ReelmillError(f"{TRIES} decoding processes in turn did not start, the last one {died}")
+        raise DamageError(f"it ended {TRIES} decoding processes, the last one {died}")
 
     def close(self) -> None:
         """End the processes."""
@@ -87,9 +95,12 @@ class Workers:
 class _DiedError(Exception):
     """A process is gone, or had to be ended; the text goes on from "the process"."""
 
+    starting = False
+    """Before it was asked anything."""
+
 
 class _Child:
-    """One process, started on first use and again after it died."""
+    """One process, and another one in its place after it died."""
 
     def __init__(self, config: LoaderConfig) -> None:
         self._setup = {name: value for name, value in asdict(config).items() if name in SETUP}
@@ -97,8 +108,31 @@ class _Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._memory = -1
 
+    def start(self) -> None:
+        """Have a process that waits to be asked."""
+        if self._process is not None and self._process.poll() is not None:
+            self.close()
+        if self._process is not None:
+            return
+        self._memory = os.memfd_create("reelmill-worker")
+        self._process = subprocess.Popen(
+            _command(self._memory, self._seconds, self._setup),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            pass_fds=(self._memory,),
+            env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},  # each of its threads takes address space
+        )
+        try:
+            self._reply(self._process, START_SECONDS)
+        except _DiedError as error:
+            error.starting = True
+            raise
+
     def call(self, request: dict[str, Any], data: bytes, packets: Packets) -> list[Any]:
-        process = self._started()
+        """What it decodes; it must have been started."""
+        process = self._process
+        assert process is not None
         assert process.stdin is not None
         table = [packets.offset, packets.size, packets.pts, packets.shown, packets.keyframe]
         place = 0
@@ -111,9 +145,11 @@ class _Child:
         except BrokenPipeError:
             raise self._gone(process) from None
         reply = self._reply(process, self._seconds)
-        found = self._found(reply, request)
-        os.ftruncate(self._memory, 0)
-        return found
+        try:
+            return self._found(reply, request)
+        finally:
+            if self._process is not None:
+                os.ftruncate(self._memory, 0)
 
     def close(self) -> None:
         if self._process is not None:
@@ -121,22 +157,6 @@ class _Child:
             self._process.communicate()
             self._process = None
             os.close(self._memory)
-
-    def _started(self) -> "subprocess.Popen[bytes]":
-        if self._process is not None and self._process.poll() is not None:
-            self.close()
-        if self._process is None:
-            self._memory = os.memfd_create("reelmill-worker")
-            self._process = subprocess.Popen(
-                _command(self._memory, self._seconds, self._setup),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                pass_fds=(self._memory,),
-                env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},  # each of its threads takes address space
-            )
-            self._reply(self._process, START_SECONDS)
-        return self._process
 
     def _reply(self, process: "subprocess.Popen[bytes]", seconds: float) -> dict[str, Any]:
         """One line; waiting for it and its length have limits."""

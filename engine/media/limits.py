@@ -26,6 +26,12 @@ PROCESS_BYTES = 350_000_000
 """Memory of a worker and its sandbox's child without any picture."""
 COMMON_PIXELS = 1920 * 1088
 """Pictures up to this size are looked at without asking for more memory."""
+MAX_FOLDER_FRAMES = 1 << 18
+"""JPEGs of one folder: 2.4 hours at 30 frames per second."""
+MAX_JPEG_BYTES = 256 << 20
+"""Size of one of them."""
+MAX_RATE_DENOMINATOR = 1001
+"""Of a frame rate that is asked for: 29.97 is 2997/100."""
 MAX_OPEN_FILES = 64
 """Files that the sandbox's child may hold open."""
 

@@ -27,7 +27,6 @@ from .video import upright_turn
 # What training reads anyway: constant rate, upright, square pixels.
 TURNS = {0: "", 90: "transpose=clock,", 180: "hflip,vflip,", 270: "transpose=cclock,"}
 TREMBLING = Fraction(1, 4)  # of the time between two frames: Matroska's milliseconds, and cameras
-MAX_DENOMINATOR = 1001  # of a rate that is asked for: 29.97 is 2997/100
 
 
 def to_intra(path: str, out: str, **form: Any) -> dict[str, Any]:
@@ -87,7 +86,7 @@ def _transcode(
         written(out, encoder.container, failure) as sink,
     ):
         own = found.stream.average_rate or found.stream.guessed_rate or Fraction(25)
-        rate = own if fps is None else Fraction(fps).limit_denominator(MAX_DENOMINATOR)
+        rate = own if fps is None else Fraction(fps).limit_denominator(limits.MAX_RATE_DENOMINATOR)
         repeats = limits.MAX_REPEATS * max(1.0, float(rate / own))
         writer: _Writer | None = None
         for frame in _span(found, own, start, end):

@@ -22,6 +22,8 @@ class Asked:
     fps: float | None
     pattern: str | None
     whole_videos: bool
+    frames: bool
+    """Whether folders of numbered JPEGs are videos."""
 
     def lists(self, *patterns: str) -> list[Path]:
         """The list files: the input itself, or in a folder those that fit a pattern.

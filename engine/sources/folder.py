@@ -1,11 +1,13 @@
-"""A folder of videos: its files in a stable order, through links but never in circles."""
+"""A folder of videos: its files, or its folders of frames, in a stable order, through links but never in circles."""
 
 import os
 from collections import deque
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path, PurePosixPath
 
 from ...shards.errors import UsageError
+from .frames import word_of
 from .rows import VIDEO_EXTENSIONS, InputRow
 
 
@@ -50,15 +52,29 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def video_paths(folder: Path) -> tuple[list[str], int]:
-    """The sorted relative paths of the videos below a folder, and how many other files lie there."""
+def video_paths(folder: Path, *, frames: bool = False) -> tuple[list[str], int]:
+    """The sorted relative paths of the videos below a folder, and how many other files lie there.
+
+    Args:
+        folder: to search.
+        frames: whether folders of numbered JPEGs are videos, see `frames`; one's path is its folder's, "" for `folder`
+            itself.
+    """
     paths: list[str] = []
     ignored = 0
-    for path in walk(folder):
-        if os.path.splitext(path)[1].lower() in VIDEO_EXTENSIONS:
-            paths.append(path)
-        else:
-            ignored += 1
+    for parent, files in groupby(walk(folder), os.path.dirname):  # the files of a folder come together
+        videos, pictures, others = list[str](), 0, 0
+        for path in files:
+            if os.path.splitext(path)[1].lower() in VIDEO_EXTENSIONS:
+                videos.append(path)
+            elif frames and word_of(os.path.basename(path)) is not None:
+                pictures += 1
+            else:
+                others += 1
+        if pictures and not videos:
+            videos, pictures = [parent], 0
+        paths += videos
+        ignored += others + pictures
     return sorted(paths), ignored
 
 
@@ -71,7 +87,7 @@ def folder_rows(folder: Path, paths: list[str]) -> Iterator[InputRow]:
     """
     root = str(folder.absolute())
     for path in paths:
-        shown = printable(path)
+        shown = printable(path) or folder.absolute().name
         parts = PurePosixPath(shown).parts
         yield InputRow(shown, os.path.join(root, path), shown, [parts[0]] if len(parts) > 1 else [])
 

@@ -13,10 +13,15 @@ from .rows import VIDEO_EXTENSIONS
 
 
 class VideoIndex:
-    """The videos of a folder, walked once, when the first one is asked for; some 120 bytes for each."""
+    """The videos of a folder, walked once, when the first one is asked for; some 120 bytes for each.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = str(folder.absolute())
+    Args:
+        folder: of the videos.
+        frames: whether folders of numbered JPEGs are videos.
+    """
+
+    def __init__(self, folder: Path, *, frames: bool = False) -> None:
+        self.folder, self._frames = str(folder.absolute()), frames
         self._paths: list[str] | None = None
         self._keys = array("q")  # hashes of the names, sorted; bisect is faster on it than on a numpy array
         self._order = array("q")
@@ -69,7 +74,7 @@ class VideoIndex:
         if self._paths is None:
             if not os.path.isdir(self.folder):
                 raise UsageError(f"videos must be a folder, got {self.folder}")
-            self._paths, _ = video_paths(Path(self.folder))
+            self._paths, _ = video_paths(Path(self.folder), frames=self._frames)
             stems = (_split(path)[0].rpartition("/")[2] for path in self._paths)
             keys = np.fromiter(map(hash, stems), np.int64, len(self._paths))
             order = np.argsort(keys, kind="stable")

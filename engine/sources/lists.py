@@ -5,10 +5,13 @@
     some_video.mp4 1 3 5                             mmaction2, several classes
     path_to_video_1.mp4,12                           UniFormer, Video-FocalNets: train.csv without a header
     v_ApplyEyeMakeup_g01_c01.avi                     no class
+    abseiling/-3B32lodo2M_000059_000069 300 0        mmaction2, TSN, BIKE: folder of frames, how many, classes
 
-Class ids need the dataset's label map; in a list with commas the class may be a name.
+The last form is taken where folders of frames are asked for, of every line that names no file. Class ids need the
+dataset's label map; in a list with commas the class may be a name.
 """
 
+import os
 from collections.abc import Iterator
 
 from ...shards.errors import UsageError
@@ -31,16 +34,27 @@ def list_rows(asked: Asked) -> Iterator[InputRow]:
         if number == 1 and name.lower() in _HEADERS:
             continue
         found = address(name, asked.videos.folder, where)
+        path_found = found if is_url(found) else asked.videos.locate(name)
+        frames = None
+        if asked.frames and not is_url(found) and not os.path.isfile(path_found):
+            frames, classes = _frame_count(classes, where)
         yield InputRow(
             input_id=name,
-            path=found if is_url(found) else asked.videos.locate(name),
+            path=path_found,
             uri=name,
             labels=[
                 class_name(each, asked.label_map, where) if each.isdigit() or asked.label_map else each
                 for each in dict.fromkeys(classes)
             ],
             split=split_of(path),
+            frames=frames,
         )
+
+
+def _frame_count(numbers: list[str], where: str) -> tuple[int, list[str]]:
+    if not numbers or not numbers[0].isdigit() or int(numbers[0]) < 1:
+        raise UsageError(f"{where} must be a folder, its number of frames >= 1, and classes, got {numbers or 'none'}")
+    return int(numbers[0]), numbers[1:]
 
 
 def _spaces(line: str) -> tuple[str, list[str]]:

@@ -36,6 +36,10 @@ class InputRow:
     """Further manifest columns."""
     byte_range: tuple[int, int] | None = None
     """(offset, size): the video lies inside the larger file `path`, a tar."""
+    frames_fps: float | None = None
+    """`path` is a folder of numbered JPEGs, a video of so many frames per second; None for a video file."""
+    frames: int | None = None
+    """Of such a folder, the frames that are the video: so many from the first on; None for all."""
     fault: str | None = None
     """`reason: detail` of the ledger where listing alone tells that this input cannot be used."""
 

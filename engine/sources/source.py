@@ -1,5 +1,6 @@
 """Opening an input: which reader it needs, and the stream of its rows."""
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from .kinetics import kinetics_rows
 from .labels import read_label_map
 from .lists import list_rows
 from .records import MANIFEST_EXTENSIONS, read_records
-from .rows import VIDEO_EXTENSIONS, InputRow, manifest_row
+from .rows import VIDEO_EXTENSIONS, InputRow, is_url, manifest_row
 from .segments import segment_rows
 from .ssv2 import ssv2_rows
 from .tars import expand, is_tar_pattern, tar_rows, tars_of
@@ -61,6 +62,7 @@ class Source:
     name: str
     rows: _Rows
     split: str | None = None
+    frames_fps: float | None = None
     ignored: int = 0
     """Files of an input folder that are not videos; known when an iteration has ended."""
 
@@ -71,7 +73,7 @@ class Source:
             UsageError: nothing to read, or a row that means nothing.
         """
         found = 0
-        for found, row in enumerate(self.rows(self), 1):
+        for found, row in enumerate(map(self._framed, self.rows(self)), 1):
             _check_text(row, f"{self.name}: row {found}")
             if self.split is None:
                 yield row
@@ -80,8 +82,15 @@ class Source:
         if not found:
             kinds = " ".join(sorted(VIDEO_EXTENSIONS))
             raise UsageError(
-                f"input {self.name} must hold at least one video ({kinds}), got {self.ignored} other files"
+                f"input {self.name} must hold at least one video ({kinds}), got {self.ignored} other files; folders of "
+                "numbered JPEGs are videos where their frame rate is given (frames_fps)"
             )
+
+    def _framed(self, row: InputRow) -> InputRow:
+        """A row that names a folder is one of frames."""
+        if self.frames_fps is None or row.byte_range or is_url(row.path) or not os.path.isdir(row.path):
+            return row
+        return replace(row, frames_fps=self.frames_fps)
 
 
 def open_source(
@@ -95,6 +104,8 @@ def open_source(
     fps: float | None = None,
     pattern: str | None = None,
     whole_videos: bool = False,
+    frames_fps: float | None = None,
+    features: bool = False,
 ) -> Source:
     """Open an input for listing; memory stays small whatever its length.
 
@@ -111,6 +122,9 @@ def open_source(
         fps: frames per second of the frame numbers in a list (segments).
         pattern: where a listed `{video}` lies below `videos` (segments).
         whole_videos: one row per video with all its labels, not one per stretch (segments, charades, activitynet).
+        frames_fps: folders of numbered JPEGs are videos too, of so many frames per second (all but webdataset), see
+            `frames`; then the lines of a "list" are `<folder> <frames> <class>`.
+        features: samples of tars that hold features and no video are rows too, see `tars`.
 
     Raises:
         UsageError: nothing there, an unknown kind of file, or an option that the layout does not read.
@@ -128,6 +142,8 @@ def open_source(
         raise UsageError(f"fold must be >= 1, got {fold}")
     if fps is not None and not 0 < fps < 1e6:
         raise UsageError(f"fps must be > 0, got {fps}")
+    if frames_fps is not None and layout == "webdataset":
+        raise UsageError(f"frames_fps goes with folders of frames; {input} is read as webdataset")
     if pattern is not None and "{video}" not in pattern:
         raise UsageError(f"pattern must hold {{video}}, got {pattern!r}")
     for option in (name for name, is_given in given.items() if is_given and name not in _OPTIONS.get(layout, ())):
@@ -136,9 +152,10 @@ def open_source(
     if layout != "webdataset" and not path.exists():
         raise UsageError(f"input {path} must be a folder or a manifest, but there is nothing")
     names = read_label_map(label_map) if label_map is not None else None
-    index = VideoIndex(videos if videos is not None else path if path.is_dir() else path.parent)
-    asked = Asked(path, index, names, fold, fps, pattern, whole_videos)
-    return Source(str(input), _reader(layout, asked, str(input)), split_name(split))
+    frames = frames_fps is not None
+    index = VideoIndex(videos if videos is not None else path if path.is_dir() else path.parent, frames=frames)
+    asked = Asked(path, index, names, fold, fps, pattern, whole_videos, frames)
+    return Source(str(input), _reader(layout, asked, str(input), features), split_name(split), frames_fps)
 
 
 def _layout(text: str, layout: Layout) -> Layout:
@@ -160,14 +177,14 @@ def _layout(text: str, layout: Layout) -> Layout:
     return "manifest"
 
 
-def _reader(layout: Layout, asked: Asked, text: str) -> _Rows:
+def _reader(layout: Layout, asked: Asked, text: str, features: bool) -> _Rows:
     path = asked.input
     if layout in _DATASETS:
         return lambda _: _DATASETS[layout][0](asked)
     if layout == "manifest":
         return lambda _: _manifest(path)
     if layout == "webdataset" and not path.is_dir():
-        return lambda _: tar_rows(expand(text), asked.label_map)
+        return lambda _: tar_rows(expand(text), asked.label_map, features=features)
     if not path.is_dir():
         raise UsageError(f"input {path} must be a folder for the layout {layout}, got a file")
     return lambda source: _folder(source, layout, asked)
@@ -176,7 +193,7 @@ def _reader(layout: Layout, asked: Asked, text: str) -> _Rows:
 def _folder(source: Source, layout: Layout, asked: Asked) -> Iterator[InputRow]:
     """A folder of videos, or of tars where it is said or there are tars alone."""
     if layout != "webdataset":
-        paths, source.ignored = video_paths(asked.input)
+        paths, source.ignored = video_paths(asked.input, frames=asked.frames)
         if paths or layout != "auto":
             yield from folder_rows(asked.input, paths)
             return

@@ -4,8 +4,9 @@
     jump/17.avi    jump/17.cls (class name or id)    jump/17.txt
 
 Members of one sample follow each other and share the name up to the first dot (webdataset's rule). Only names and the
-text of `.json`, `.txt` and `.cls` members are read, never `.pyd` or `.pickle`. A tar that is cut or damaged gives the
-samples before the damage, and one row with a fault for the rest.
+text of `.json`, `.txt` and `.cls` members are read, never `.pyd` or `.pickle`. Where it is asked for, a sample that has
+no video becomes a row if it holds features (`.npy`, `.npz`, `.safetensors`), which points to the first of them. A tar
+that is cut or damaged gives the samples before the damage, and one row with a fault for the rest.
 """
 
 import json
@@ -23,6 +24,7 @@ from .labels import class_name
 from .rows import VIDEO_EXTENSIONS, InputRow
 
 TEXT_EXTENSIONS = (".json", ".txt", ".cls")
+FEATURE_EXTENSIONS = (".npy", ".npz", ".safetensors")
 MAX_TEXT_BYTES = 1 << 20
 MAX_HEADER_BYTES = 1 << 20
 MAX_TARS = 1_000_000
@@ -35,6 +37,7 @@ class _Sample:
 
     key: str
     videos: list[tarfile.TarInfo] = field(default_factory=list)
+    features: list[tarfile.TarInfo] = field(default_factory=list)
     texts: dict[str, bytes] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
 
@@ -76,14 +79,23 @@ def tars_of(folder: Path) -> tuple[list[str], int]:
     return [os.path.join(folder, path) for path in tars], len(found) - len(tars)
 
 
-def tar_rows(paths: list[str], label_map: dict[str, str] | None) -> Iterator[InputRow]:
-    """A row per video member, in order; ids are `<tar>/<member>`, the tar relative to the folder all have in common."""
+def tar_rows(paths: list[str], label_map: dict[str, str] | None, *, features: bool = False) -> Iterator[InputRow]:
+    """A row per video member, in order; ids are `<tar>/<member>`, the tar relative to the folder all have in common.
+
+    Args:
+        paths: of the tars.
+        label_map: names by class id.
+        features: whether samples without a video are rows too where they hold features.
+    """
     from webdataset.tariterators import base_plus_ext  # brings torch: only where tars are read
 
     root = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
     for path in paths:
         path = os.path.abspath(path)
-        yield from _tar(path, printable(os.path.relpath(path, root)), label_map, base_plus_ext)
+        name = printable(os.path.relpath(path, root))
+        for row in _tar(path, name, label_map, base_plus_ext):
+            if features or row.byte_range is None or not row.uri.lower().endswith(FEATURE_EXTENSIONS):
+                yield row
 
 
 class _Bounded:
@@ -165,6 +177,8 @@ def _take(sample: _Sample, member: tarfile.TarInfo, file: BinaryIO, total: int) 
     whole = member.offset_data + member.size <= total
     if extension in VIDEO_EXTENSIONS:
         sample.videos.append(member)
+    elif extension in FEATURE_EXTENSIONS:
+        sample.features.append(member)
     elif extension in TEXT_EXTENSIONS and member.size > MAX_TEXT_BYTES:
         sample.faults.append(f"{printable(member.name)} has {member.size} bytes, at most {MAX_TEXT_BYTES} are read")
     elif extension in TEXT_EXTENSIONS and whole:
@@ -187,7 +201,7 @@ def _rows(sample: _Sample, path: str, name: str, label_map: dict[str, str] | Non
             raise
         told, labels = {}, []
         sample.faults.append(f"the text beside it does not read: {error}")
-    for member in sample.videos:
+    for member in sample.videos or sample.features[:1]:
         faults = list(sample.faults)
         if member.issparse():
             faults.append("a sparse member, whose bytes do not lie together")

@@ -5,6 +5,7 @@
     prompts.parquet        sentences per action and attribute                                   (AP-CLIP)
     subtexts.parquet       the steps of an action, in order, with the score of the set          (Storyboard)
     entities.parquet       things and body parts with a description                             (ALT)
+    definitions.parquet    what an action is, as a dictionary tells it                          (CoCo)
 
 Every row says its source and, where a language model wrote it, the hash of the request.
 """
@@ -54,6 +55,7 @@ SUBTEXTS = pa.schema(
     [*_needed(action_id=_ID, n=_COUNT, text=_TEXT), pa.field("tpp", pa.float64()), *_PROVENANCE]
 )  # tpp: of the whole set; null where it was not scored
 ENTITIES = pa.schema([*_needed(name=_TEXT, description=_TEXT, kind=_TEXT), *_PROVENANCE])
+DEFINITIONS = pa.schema(_needed(action_id=_ID, text=_TEXT, source=_TEXT))
 
 SCHEMAS: Mapping[str, pa.Schema] = {
     "verb_objects": VERB_OBJECTS,
@@ -61,6 +63,7 @@ SCHEMAS: Mapping[str, pa.Schema] = {
     "prompts": PROMPTS,
     "subtexts": SUBTEXTS,
     "entities": ENTITIES,
+    "definitions": DEFINITIONS,
 }
 _SORTED_BY: Mapping[str, tuple[str, ...]] = {
     "verb_objects": ("action_id",),
@@ -68,8 +71,12 @@ _SORTED_BY: Mapping[str, tuple[str, ...]] = {
     "prompts": ("action_id", "llm_prompt", "group", "attribute"),
     "subtexts": ("action_id", "n"),
     "entities": ("kind", "name"),
+    "definitions": ("action_id", "text", "source"),
 }
-_MAKERS = {"verb_objects": "synonyms"}  # the other tables are made by the command of their name
+_MAKERS = {  # the other tables are made by the command of their name
+    "verb_objects": "synonyms",
+    "definitions": "entities --definitions FILES",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +144,14 @@ class Entity:
     def text(self) -> str:
         """`name: description`, as the text encoder reads it."""
         return f"{self.name}: {self.description}" if self.description else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """What an action is."""
+
+    text: str
+    source: str
 
 
 def read_verb_objects(bank: str | Path) -> dict[int, VerbObject]:
@@ -211,6 +226,15 @@ def read_entities(bank: str | Path) -> list[Entity]:
         _check(bank, "entities", row, bool(row["name"]) and row["name"] not in found, "a name of its own")
         found[row["name"]] = Entity(row["name"], row["description"], row["kind"])
     return list(found.values())
+
+
+def read_definitions(bank: str | Path) -> dict[int, list[Definition]]:
+    """action_id → its definitions, in stored order."""
+    found: dict[int, list[Definition]] = defaultdict(list)
+    for row in _rows(bank, "definitions"):
+        _check(bank, "definitions", row, bool(row["text"]), "a text")
+        found[row["action_id"]].append(Definition(row["text"], row["source"]))
+    return dict(found)
 
 
 def read_rows(bank: str | Path, name: str) -> list[dict[str, Any]]:

@@ -8,15 +8,12 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 from reelmill.engine import remote
 from reelmill.engine.errors import MediaError
 from reelmill.engine.fetch import local_copy, version_of
-from reelmill.engine.sources import InputRow
-
-BODY = bytes(range(256)) * 400
+from reelmill.tests.engine.fetching import BODY, failure, fetched, row
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -115,25 +112,6 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         yield f"http://127.0.0.1:{running.server_address[1]}"
         running.shutdown()
         thread.join()
-
-
-def row(path: str, byte_range: tuple[int, int] | None = None, uri: str | None = None) -> InputRow:
-    return InputRow("id", path, uri or path, byte_range=byte_range)
-
-
-def fetched(wanted: InputRow, scratch: Path, **options: object) -> bytes:
-    with local_copy(wanted, scratch, **({"max_bytes": 10**6} | options)) as path:  # type: ignore[arg-type]
-        data = path.read_bytes()
-    if scratch.exists():
-        assert list(scratch.iterdir()) == []
-    return data
-
-
-def failure(wanted: InputRow, scratch: Path, **options: object) -> tuple[str, str]:
-    with pytest.raises(MediaError) as found:
-        fetched(wanted, scratch, **options)
-    assert not scratch.exists() or list(scratch.iterdir()) == []
-    return found.value.reason, found.value.detail
 
 
 def test_a_url_is_downloaded_under_its_extension(server, tmp_path):

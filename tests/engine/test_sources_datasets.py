@@ -8,6 +8,7 @@ import pytest
 from reelmill.engine.sources import InputRow, check_unique, open_source
 from reelmill.engine.sources.labels import read_label_map
 from reelmill.shards.errors import UsageError
+from reelmill.tests.engine.listed import fill, text
 
 LABELS = Path(__file__).resolve().parents[3] / "shared" / "labels"
 
@@ -15,19 +16,6 @@ LABELS = Path(__file__).resolve().parents[3] / "shared" / "labels"
 @pytest.fixture
 def videos(tmp_path: Path) -> Path:
     return tmp_path / "videos"
-
-
-def fill(folder: Path, *names: str) -> Path:
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).touch()
-    return folder
-
-
-def text(path: Path, content: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content)
-    return path
 
 
 def told(rows: list[InputRow]) -> list[tuple]:

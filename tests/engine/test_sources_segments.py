@@ -6,24 +6,12 @@ from pathlib import Path
 import pytest
 from reelmill.engine.sources import InputRow, open_source
 from reelmill.shards.errors import UsageError
+from reelmill.tests.engine.listed import fill, text
 
 
 @pytest.fixture
 def videos(tmp_path: Path) -> Path:
     return tmp_path / "videos"
-
-
-def fill(folder: Path, *names: str) -> Path:
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).touch()
-    return folder
-
-
-def text(path: Path, content: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content)
-    return path
 
 
 def spans(rows: list[InputRow]) -> list[tuple]:

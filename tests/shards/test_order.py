@@ -21,6 +21,7 @@ GOLDEN_WINDOWED = [7, 9, 10, 11, 8, 5, 6, 4, 3, 2, 0, 1]
 GOLDEN_UNIFORMS = [0.5052065824173146, 0.8492144547033353]
 GOLDEN_LARGE = [78993229, 42228097, 167596836, 394493934]
 GOLDEN_MIXED = [4, 2, 3, 0, 3, 1]
+SOURCES = [[3, 4], [5]]
 SIZES = st.lists(st.integers(0, 9), min_size=1, max_size=12)
 
 
@@ -134,6 +135,19 @@ def test_a_mixture_keeps_to_its_weights_and_every_source_to_its_own_epochs(weigh
     alone = Mixture(sources, weights, seed=3).at(epoch, np.array([place]))
     everything = Mixture(sources, weights, seed=3).at(epoch, np.arange(len(mixture)))
     assert [part[0] for part in alone] == [part[place] for part in everything]
+
+
+def test_threads_may_ask_for_different_epochs():
+    """One that fetches ahead asks for the next epoch, in between whatever the other one does."""
+
+    class Shared(dict):
+        def __setitem__(self, source, known):
+            super().__setitem__(source, (99, EpochOrder(SOURCES[source], seed=7, epoch=99, source=source)))
+
+    mixture, places = Mixture(SOURCES, [3, 1], seed=7), np.arange(12)
+    want = mixture.at(2, places)[1].tolist()
+    mixture._orders = Shared()
+    assert mixture.at(2, places)[1].tolist() == want
 
 
 def test_one_source_alone_is_its_own_epochs():

@@ -1,22 +1,21 @@
 """Shards damaged after ingest, in many ways: the epoch ends, every good sample comes once, every bad one is told."""
 
-import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from reelmill.benchmarks.load_world import write_dataset
-from reelmill.engine import ClipLoader, LoaderConfig
+from reelmill.engine import LoaderConfig
 from reelmill.shards.reader import Dataset
 from reelmill.shards.schema import SAMPLE
 
-SHARD = 40
-FORMS = {"mjpeg": ("mkv", "mjpeg"), "h264": ("mp4", "libx264"), "vp9": ("webm", "libvpx-vp9")}
+SHARD, FORMS = 40, ("mjpeg", "h264", "vp9")
 
 
 @dataclass
@@ -139,86 +138,84 @@ DAMAGES: dict[str, Damage] = {
 }
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory, media) -> Path:
-    """Two shards of each form, 40 samples in each."""
-    folder = tmp_path_factory.mktemp("whole")
-    for form, (suffix, codec) in FORMS.items():
-        videos = [
-            media.video(folder / "videos" / form / f"{n}.{suffix}", codec=codec, frames=16, tint=30 * n)
-            for n in range(4)
-        ]
-        write_dataset(folder / form, videos, 2 * SHARD, shard_samples=SHARD)
-    return Path(folder)
-
-
-def damaged(whole: Path, out: Path, kinds: list[str]) -> tuple[Path, dict[str, str]]:
-    """A copy whose first shard has a sample of each kind of damage; with the kinds by key."""
-    shutil.copytree(whole, out)
-    opened = Dataset(out)
-    tar = opened.tar_path(0)
-    shard = Open(bytearray(tar.read_bytes()), opened.shard_table(0).to_pylist())
-    bad = {}
-    for place, kind in enumerate(kinds):
-        bad[shard.rows[place]["key"]] = kind
-        DAMAGES[kind](shard, place)
-    tar.write_bytes(shard.tar)
-    pq.write_table(pa.Table.from_pylist(shard.rows, SAMPLE), tar.with_suffix(".parquet"))
+def damaged(dataset: Path, out: Path, kinds: list[str], apart: int = 1) -> tuple[Path, dict[str, str]]:
+    """A copy with a sample of each kind of damage, so far apart; with the kinds by key."""
+    shutil.copytree(dataset, out)
+    opened, bad = Dataset(out), dict[str, str]()
+    places = np.arange(len(kinds)) * apart
+    shards = np.searchsorted(np.cumsum(opened.shard_sizes), places, side="right")
+    for number in sorted(set(shards.tolist())):
+        tar = opened.tar_path(number)
+        shard = Open(bytearray(tar.read_bytes()), opened.shard_table(number).to_pylist())
+        for which in np.flatnonzero(shards == number).tolist():
+            row = int(places[which]) - sum(opened.shard_sizes[:number])
+            bad[shard.rows[row]["key"]] = kinds[which]
+            DAMAGES[kinds[which]](shard, row)
+        tar.write_bytes(shard.tar)
+        pq.write_table(pa.Table.from_pylist(shard.rows, SAMPLE), tar.with_suffix(".parquet"))
     return out, bad
-
-
-def epoch(dataset: Path, quarantine: Path, **options: Any) -> tuple[dict[str, int], list[dict[str, Any]], list[str]]:
-    """How often each valid key came, the lines of the quarantine, and the keys of slots that are not valid."""
-    base = LoaderConfig(global_batch=5, frames=4, size=16, quarantine=quarantine, max_bad_fraction=1.0)
-    loader = ClipLoader(dataset, replace(base, **options))
-    times: dict[str, int] = {}
-    lost = []
-    for batch in loader:
-        for key, valid in zip(batch.keys, batch.valid_B.tolist(), strict=True):
-            if valid:
-                times[key] = times.get(key, 0) + 1
-            else:
-                lost.append(key)
-    loader.close()
-    lines = [json.loads(line) for line in quarantine.read_text().splitlines()] if quarantine.exists() else []
-    return times, lines, lost
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("form", FORMS)
-def test_damage_costs_the_damaged_samples_alone(whole, tmp_path, form, workers):
+def test_damage_costs_the_damaged_samples_alone(whole, epoch, tmp_path, form, workers):
     keys = Dataset(whole / form).table(["key"]).column("key").to_pylist()
     folder, bad = damaged(whole / form, tmp_path / "bad", list(DAMAGES))
-    times, lines, lost = epoch(folder, tmp_path / "quarantine.jsonl", workers=workers)
-    unnamed = {key for key, kind in bad.items() if kind == "an empty key"}
-    come = {bad[key] for key in times if key in bad}
-    assert come == set()
-    assert times == {key: 1 for key in keys if key not in bad}
-    assert sorted(lost) == sorted([*(set(bad) - unnamed), *([""] * len(unnamed))])
-    assert sorted(line["key"] for line in lines) == sorted(lost)
-    offsets = dict(zip(keys, table_offsets(whole / form), strict=True))
+    found = epoch(folder, workers=workers)
+    assert {bad[key] for key in found.times if key in bad} == set()
+    assert found.times == {key: 1 for key in keys if key not in bad}
+    check_told(found, bad, whole / form)
+
+
+def test_one_sample_in_twenty_is_damaged_and_the_epoch_ends(whole, epoch, tmp_path):
+    """With the share of bad samples that is allowed if nothing is said."""
+    kinds = list(DAMAGES)
+    assert len(kinds) >= 20
+    videos = sorted((whole / "videos" / "mjpeg").iterdir())
+    made = write_dataset(tmp_path / "many", videos, 20 * len(kinds), shard_samples=SHARD)
+    folder, bad = damaged(made, tmp_path / "bad", kinds, apart=20)
+    found = epoch(folder, max_bad_fraction=LoaderConfig(global_batch=1).max_bad_fraction)
+    keys = Dataset(made).table(["key"]).column("key").to_pylist()
+    assert found.times == {key: 1 for key in keys if key not in bad}
+    check_told(found, bad, made)
+
+
+def check_told(found: Any, bad: dict[str, str], whole: Path) -> None:
+    """Every bad sample is in the quarantine once, with its shard, key and offset (unless these were damaged)."""
+    unnamed = sum(kind == "an empty key" for kind in bad.values())
+    assert sorted(found.lost) == sorted([key for key in bad if bad[key] != "an empty key"] + [""] * unnamed)
+    assert sorted(line["key"] for line in found.lines) == sorted(found.lost)
+    places = {
+        row["key"]: (f"shards/{shard:06d}.tar", row["members"][0]["offset"])
+        for shard in range(len(Dataset(whole).shard_sizes))
+        for row in Dataset(whole).shard_table(shard, ["key", "members"]).to_pylist()
+    }
     told = ("an offset", "a negative offset", "the offset", "members", "no members")
-    for line in lines:
-        assert line["shard"] == "shards/000000.tar"
+    for line in found.lines:
         assert line["error"]
-        kind = bad.get(line["key"])
-        if kind is not None and not kind.startswith(told):
-            assert line["offset"] == offsets[line["key"]], kind
+        if line["key"]:
+            shard, offset = places[line["key"]]
+            assert line["shard"] == shard
+            assert line["offset"] == offset or bad[line["key"]].startswith(told), bad[line["key"]]
 
 
-def test_damage_under_the_all_dali_graph_costs_no_other_sample(whole, tmp_path):
+def test_damage_under_the_all_dali_graph_costs_no_other_sample(whole, epoch, tmp_path):
     """DALI reads the container by itself: what a table says wrongly of packets does not matter to it."""
     keys = Dataset(whole / "vp9").table(["key"]).column("key").to_pylist()
     folder, bad = damaged(whole / "vp9", tmp_path / "bad", list(DAMAGES))
-    times, lines, lost = epoch(folder, tmp_path / "quarantine.jsonl", workers=1, head="dali-cpu")
-    assert max(times.values()) == 1
-    assert set(keys) - set(bad) <= set(times)
-    assert len(times) + len(lost) == 2 * SHARD
-    assert len(lines) == len(lost) >= 20
+    found = epoch(folder, workers=1, head="dali-cpu")
+    assert max(found.times.values()) == 1
+    assert set(keys) - set(bad) <= set(found.times)
+    assert len(found.times) + len(found.lost) == 2 * SHARD
+    assert len(found.lines) == len(found.lost) >= 20
 
 
-def table_offsets(dataset: Path) -> list[int]:
-    return [members[0]["offset"] for members in Dataset(dataset).table(["members"]).column("members").to_pylist()]
+@pytest.mark.parametrize("sampling", ["segments", "dense", "seconds"])
+def test_evaluation_and_every_sampling_go_on(whole, epoch, tmp_path, sampling):
+    folder, bad = damaged(whole / "h264", tmp_path / "bad", list(DAMAGES))
+    found = epoch(folder, training=False, clips=2, crops=3, sampling=sampling)
+    assert len(found.times) == 2 * SHARD - len(bad)
+    assert len(found.lines) == len(bad)
 
 
 def cut_tar(path: Path) -> None:
@@ -266,39 +263,17 @@ def fewer_rows(path: Path) -> None:
         (fewer_rows, False),
     ],
 )
-def test_a_shard_that_does_not_open_costs_its_samples(whole, tmp_path, damage, lost_keys):
+def test_a_shard_that_does_not_open_costs_its_samples(whole, epoch, tmp_path, damage, lost_keys):
     folder = tmp_path / "bad"
     shutil.copytree(whole / "mjpeg", folder)
     keys = Dataset(folder).table(["key"]).column("key").to_pylist()
     damage(folder / "shards" / "000001.tar")
-    times, lines, _ = epoch(folder, tmp_path / "quarantine.jsonl")
-    missing = SHARD if damage is not cut_tar else SHARD - sum(key in times for key in keys[SHARD:])
+    found = epoch(folder)
+    missing = SHARD if damage is not cut_tar else SHARD - sum(key in found.times for key in keys[SHARD:])
     assert missing > SHARD // 2
-    assert len(times) == 2 * SHARD - missing
-    assert set(keys[:SHARD]) <= set(times)
-    assert max(times.values()) == 1
-    assert len(lines) == missing
-    assert {line["shard"] for line in lines} == {"shards/000001.tar"}
-    assert {line["key"] for line in lines} <= (set(keys[SHARD:]) if lost_keys else {""})
-
-
-@pytest.mark.parametrize("sampling", ["segments", "dense", "seconds"])
-def test_evaluation_and_every_sampling_go_on(whole, tmp_path, sampling):
-    kinds = [kind for kind in DAMAGES if sampling != "seconds" or kind != "more frames than packets"]  # not looked at
-    folder, bad = damaged(whole / "h264", tmp_path / "bad", kinds)
-    options = {"training": False, "clips": 2, "crops": 3, "sampling": sampling}
-    times, lines, _ = epoch(folder, tmp_path / "quarantine.jsonl", **options)
-    assert len(times) == 2 * SHARD - len(bad)
-    assert len(lines) == len(bad)
-
-
-def test_times_that_are_turned_round_cost_no_more_than_their_sample(whole, tmp_path):
-    shutil.copytree(whole / "h264", tmp_path / "bad")
-    opened = Dataset(tmp_path / "bad")
-    rows = opened.shard_table(0).to_pylist()
-    for packet in rows[0]["packets"]:
-        packet["pts"] = -packet["pts"]
-    pq.write_table(pa.Table.from_pylist(rows, SAMPLE), opened.tar_path(0).with_suffix(".parquet"))
-    times, lines, lost = epoch(tmp_path / "bad", tmp_path / "quarantine.jsonl")
-    assert len(times) + len(lost) == 2 * SHARD
-    assert len(lost) == len(lines) <= 1
+    assert len(found.times) == 2 * SHARD - missing
+    assert set(keys[:SHARD]) <= set(found.times)
+    assert max(found.times.values()) == 1
+    assert len(found.lines) == missing
+    assert {line["shard"] for line in found.lines} == {"shards/000001.tar"}
+    assert {line["key"] for line in found.lines} <= (set(keys[SHARD:]) if lost_keys else {""})

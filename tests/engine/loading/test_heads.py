@@ -128,6 +128,7 @@ def test_a_batch_is_the_same_bit_for_bit_however_it_is_made(vp9, head):
     assert torch.equal(clips(vp9, head=head, threads=4), want)
     assert torch.equal(clips(vp9, head=head, workers=2), want)
     assert torch.equal(clips(vp9, head=head, global_batch=1), want)
+    assert torch.equal(clips(vp9, head=head, global_batch=8), want[:8])
     assert torch.equal(clips(vp9, head=head, global_batch=10), want)
     config = LoaderConfig(global_batch=2, frames=4, size=48, seed=1, head=head)
     first = ClipLoader(vp9, config)
@@ -178,6 +179,26 @@ def test_a_batch_of_several_heads_keeps_its_order(vp9):
     assert torch.equal(black.clips_BVTCHW[0], whole.clips_BVTCHW[0])
 
 
+def test_a_batch_of_which_dali_refuses_some_is_made_again_without_them(media, tmp_path):
+    """As NVDEC decodes, with the whole batch; DALI's own CPU decoder is in its place."""
+    good = [media.video(tmp_path / f"{n}.webm", codec="libvpx-vp9", tint=30 * n).read_bytes() for n in range(3)]
+    heads = Heads(CONFIG, meter := Meter(), max_samples=4)
+    heads._videos = VideoGraph(CONFIG, decoder="cpu", max_views=4, convert=from_dlpack)
+    views = [[view()]] * 4
+    whole = heads.batch([good[0], good[1], good[2], good[2]], views)
+    assert whole.valid == [True] * 4
+    for _ in range(2):  # also by the pipeline that was built after the error
+        some = heads.batch([good[0], good[1][:99], None, good[2]], views)
+        assert some.valid == [True, False, False, True]
+        assert list(some.errors) == [1]
+        assert str(some.errors[1]).startswith("DALI does not decode it: ")
+        assert torch.equal(some.clips_BVTCHW, whole.clips_BVTCHW[[0, 0, 3, 3]])
+    none = heads.batch([good[1][:99]] * 4, views)
+    assert none.valid == [False] * 4
+    assert torch.equal(none.clips_BVTCHW, heads.batch([None] * 4, views).clips_BVTCHW)
+    assert meter.read().decoded == {"nvdec": 4 + 3 + 3 + 4}
+
+
 def packets(shown: bool = True, offset: int = 0) -> Packets:
     many = np.arange(3)
     return Packets(many + offset, many + 1, many, np.array([True, shown, True]), np.ones(3, bool))
@@ -218,6 +239,7 @@ def test_the_head_is_said_once(vp9, caplog):
         ({"head": "gpu"}, "head must be one of auto, pyav, nvdec, dali-cpu, got gpu"),
         ({"dtype": "float64"}, "dtype must be one of float32, float16, bfloat16, uint8, got float64"),
         ({"workers": -1}, "workers must be >= 0, got -1"),
+        ({"seed": np.int64(3)}, r"seed must be an int, got 3"),
         ({"sample_seconds": 0}, "sample_seconds must be > 0, got 0"),
     ],
 )

@@ -154,15 +154,6 @@ def test_too_many_bad_samples_stop_the_run(small_dataset, tmp_path, monkeypatch)
     assert len(list(ClipLoader(folder, replace(config, max_bad_fraction=0.2)))) == 4
 
 
-def test_a_loader_that_is_left_early_ends_its_thread(small_dataset):
-    loader = ClipLoader(small_dataset, TRAIN)
-    batches = iter(loader)
-    next(batches)
-    batches.close()  # type: ignore[attr-defined]
-    assert loader.state_dict()["position"] == 4
-    assert len(list(loader)) == 2
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -180,23 +171,6 @@ def test_a_wrong_selection_is_told(small_dataset, options, message):
 def test_ranks_must_divide_the_batch(small_dataset, rank, world_size):
     with pytest.raises(UsageError, match=f"must divide global_batch 4 .* got rank {rank} of {world_size}"):
         ClipLoader(small_dataset, TRAIN, rank=rank, world_size=world_size)
-
-
-def test_a_state_of_something_else_is_refused(small_dataset):
-    loader = ClipLoader(small_dataset, TRAIN)
-    with pytest.raises(UsageError, match="loader state must have seed 5 to go on here, got 6"):
-        loader.load_state_dict(loader.state_dict() | {"seed": 6})
-    with pytest.raises(UsageError, match=r"loader state must have samples '.*' to go on here, got None"):
-        loader.load_state_dict({"seed": 5, "window_shards": None, "global_batch": 4})
-    chosen = ClipLoader(small_dataset, replace(TRAIN, classes=("jump", "run")))
-    with pytest.raises(UsageError, match=r"loader state must have samples '.*' to go on here, got '.*'"):
-        loader.load_state_dict(chosen.state_dict())
-    for name, value in (("position", 3), ("position", -4), ("position", None), ("epoch", -1), ("epoch", True)):
-        told = r"must have an epoch >= 0 and a position that is a multiple of 4, got "
-        with pytest.raises(UsageError, match=told):
-            loader.load_state_dict(loader.state_dict() | {name: value})
-    with pytest.raises(UsageError, match="loader state must be what state_dict gave, got list"):
-        loader.load_state_dict([])  # type: ignore[arg-type]
 
 
 def test_a_resume_reads_nothing_that_was_consumed(small_dataset):

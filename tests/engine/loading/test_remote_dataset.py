@@ -1,5 +1,6 @@
 """A dataset behind http loads like a local one: windows are fetched ahead, once, and the cache keeps to its bytes."""
 
+import shutil
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -8,12 +9,14 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from reelmill.engine import ClipLoader, LoaderConfig
 from reelmill.engine.config import IngestConfig
 from reelmill.engine.ingest import ingest
 from reelmill.shards.errors import ReelmillError, UsageError
+from reelmill.shards.features import FeatureWriter, Stored
 from reelmill.shards.reader import Dataset
 
 
@@ -123,3 +126,29 @@ def test_a_shard_that_changed_behind_the_url_is_quarantined(server, sharded, tmp
     found = {key for batch in batches for key, ok in zip(batch.keys, batch.valid_B.tolist(), strict=True) if not ok}
     assert found == bad
     assert "000002.tar must have sha256" in (tmp_path / "q.jsonl").read_text()
+
+
+def test_features_come_without_the_videos(sharded, tmp_path):
+    folder = tmp_path / "served/dataset"
+    shutil.copytree(sharded / "dataset", folder)
+    rows = Dataset(folder).table(["key", "frames"]).to_pylist()
+    with FeatureWriter(folder, "clip", description="", versions={}) as writer:
+        names = [entry.name for entry in Dataset(folder).manifest.shards for _ in range(entry.samples)]
+        for number, (row, name) in enumerate(zip(rows, names, strict=True)):
+            frames = np.full((row["frames"], 2), number, np.float32)
+            writer.add(name, row["key"], {"frames": Stored.of(frames)})
+    options = config(tmp_path, features="clip", video=False)
+    local = list(ClipLoader(folder, options))
+    server = Server(tmp_path / "served")
+    try:
+        remote = list(ClipLoader(server.url, options))
+    finally:
+        server.close()
+    assert all(
+        a.keys == b.keys and torch.equal((a.features or {})["frames"], (b.features or {})["frames"])
+        for a, b in zip(remote, local, strict=True)
+    )
+    assert server.asked["features.json"] == server.asked["index.parquet"] == 1
+    assert {count for name, count in server.asked.items() if name.endswith(".tar")} == {1}
+    videos = {f"{entry.sha256}.tar" for entry in Dataset(folder).manifest.shards}
+    assert not videos & {path.name for path in (tmp_path / "cache").iterdir()}

@@ -16,6 +16,7 @@ import torch
 from reelmill.benchmarks.processes import command_line
 from reelmill.engine import Batch, ClipLoader, LoaderConfig
 from reelmill.engine.loading.decode import decode_windows
+from reelmill.engine.loading.meter import Meter
 from reelmill.engine.loading.sampling import View
 from reelmill.engine.loading.workers import Workers
 from reelmill.engine.media.probe import probe
@@ -41,7 +42,7 @@ def video(media, tmp_path):
 @pytest.fixture
 def one(video):
     """A single worker that has started, and what it must give."""
-    workers = Workers(replace(CONFIG, workers=1, sample_seconds=2.0))
+    workers = Workers(replace(CONFIG, workers=1, sample_seconds=2.0), Meter())
     data, packets = video
     want = decode_windows(data, packets, [VIEW], codec="h264", rotation=0)
     assert np.array_equal(decode(workers, video)[0], want[0])
@@ -79,7 +80,7 @@ def test_a_worker_that_hangs_is_replaced(one, video):
 
 
 def test_a_video_that_takes_too_long_is_a_bad_one(video):
-    workers = Workers(replace(CONFIG, workers=1, sample_seconds=1e-6))
+    workers = Workers(replace(CONFIG, workers=1, sample_seconds=1e-6), Meter())
     with pytest.raises(DamageError, match="it ended 2 decoding processes, the last one gave no answer in 1e-06 s"):
         decode(workers, video)
     workers.close()
@@ -99,7 +100,7 @@ def test_what_does_not_decode_leaves_the_worker_alone(one, video):
 
 def test_a_worker_has_no_more_memory_than_its_limit(one, video, monkeypatch):
     monkeypatch.setattr("reelmill.engine.loading.workers.task_memory_bytes", lambda pixels: 900 << 20)
-    workers = Workers(replace(CONFIG, workers=1))
+    workers = Workers(replace(CONFIG, workers=1), Meter())
     data, packets = video
     with pytest.raises(DamageError, match=r"needs more than 900 MB of memory"):
         decode(workers, (bytes(700 << 20) + data, replace(packets, offset=packets.offset + (700 << 20))))
@@ -125,7 +126,7 @@ def test_a_decoder_that_was_taken_over_is_not_believed(video, monkeypatch, tmp_p
     (tmp_path / "reply").write_bytes(reply)
     script = "import sys; out = sys.stdout.buffer; out.write(b'{}\\n'); out.flush(); sys.stdin.readline(); "
     script += f"out.write(open({str(tmp_path / 'reply')!r}, 'rb').read()); out.flush(); sys.exit(3)"
-    workers = Workers(replace(CONFIG, workers=1))
+    workers = Workers(replace(CONFIG, workers=1), Meter())
     monkeypatch.setattr("reelmill.engine.loading.workers._command", lambda *_: [sys.executable, "-c", script])
     with pytest.raises(DamageError, match=f"it ended 2 decoding processes, the last one {message}"):
         decode(workers, video)
@@ -150,7 +151,7 @@ def same(first: list[Batch], second: list[Batch]) -> bool:
 def test_kills_and_stops_in_the_middle_of_an_epoch_cost_no_sample(small_dataset, tmp_path):
     want = list(ClipLoader(small_dataset, replace(CONFIG, workers=0)))
     quarantine = tmp_path / "quarantine.jsonl"
-    loader = ClipLoader(small_dataset, replace(CONFIG, sample_seconds=2.0, quarantine=quarantine))
+    loader = ClipLoader(small_dataset, replace(CONFIG, sample_seconds=4.0, quarantine=quarantine))
     found: list[Batch] = []
     sent = {1: signal.SIGKILL, 7: signal.SIGSTOP, 13: signal.SIGKILL}  # farther apart than batches are made ahead
     hit = 0
