@@ -14,6 +14,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from textwrap import shorten
 from typing import Any, NamedTuple
@@ -150,8 +151,13 @@ def restore(path: Path, method: Method, optimizer: torch.optim.Optimizer, averag
     return position
 
 
-def load_model(path: Path, *, precision: Precision) -> tuple[VideoTextModel, int]:
+def load_model(path: Path, config: ModelConfig, *, precision: Precision) -> tuple[VideoTextModel, int]:
     """The model of a checkpoint on the CPU, and the steps that it was trained for.
+
+    Args:
+        path: of the checkpoint.
+        config: of the run, which says what else than open_clip's model there is; its weights come from the checkpoint.
+        precision: of its arithmetic.
 
     Raises:
         DamageError: a file is missing or does not parse.
@@ -159,7 +165,8 @@ def load_model(path: Path, *, precision: Precision) -> tuple[VideoTextModel, int
     """
     with _reading(path):
         step = Position(**json.loads((path / STATE).read_bytes())).step
-        return VideoTextModel.create(ModelConfig(name=f"local-dir:{path}"), precision=precision), step
+        config = replace(config, name=f"local-dir:{path}", pretrained=None)
+        return VideoTextModel.create(config, precision=precision), step
 
 
 def load_method(path: Path, method: Method) -> None:

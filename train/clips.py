@@ -1,9 +1,14 @@
-"""A loader whose clips are what a model takes."""
+"""A loader whose clips, or features in their place, are what a model takes."""
 
 from dataclasses import replace
+from pathlib import Path
 
-from ..engine import ClipLoader, LoaderConfig
+from torch import Tensor
+
+from ..engine import Batch, ClipLoader, LoaderConfig
 from ..shards.errors import UsageError
+from ..shards.features import Features
+from ..shards.store import Folder
 from . import distributed
 from .config import TrainConfig
 from .model import VideoTextModel
@@ -34,6 +39,27 @@ def evaluation_clips(
     return ClipLoader(config.dataset, form, rank=distributed.rank(), world_size=ranks)
 
 
+def pictures(batch: Batch) -> Tensor:
+    """What the image encoder is given: (B, V, T, 3, H, W) clips, or (B, V, T, D) features that were read for them."""
+    return batch.clips_BVTCHW if batch.features is None else batch.features["frames"]
+
+
+def frame_width(config: TrainConfig, model: VideoTextModel) -> int:
+    """D: of what the method gets for a frame.
+
+    Raises:
+        UsageError: the dataset has no such feature set, or it has no tensor `frames` of one width.
+    """
+    name = config.data.features
+    if name is None:
+        return model.width
+    spec = Features(Folder(Path(config.dataset)), name).set.tensors.get("frames")
+    if spec is None or len(spec.shape) != 2 or spec.shape[1] is None:
+        has = "none" if spec is None else str(spec)
+        raise UsageError(f"data.features {name!r} must hold a tensor frames (T, D) of one width D, but has {has}")
+    return spec.shape[1]
+
+
 def _form(config: TrainConfig, model: VideoTextModel, classes: tuple[str, ...], split: str) -> LoaderConfig:
     data, pictures = config.data, model.preprocessing
     return LoaderConfig(
@@ -46,6 +72,8 @@ def _form(config: TrainConfig, model: VideoTextModel, classes: tuple[str, ...], 
         min_crop_area=data.min_crop_area,
         flip=data.flip,
         multi_label=data.multi_label,
+        features=data.features,
+        video=data.features is None,
         colour_jitter=data.colour_jitter,
         grey=data.grey,
         mean=tuple(pictures["mean"]),

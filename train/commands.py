@@ -1,5 +1,6 @@
 """The commands of training: options in, exit code out."""
 
+import itertools
 import typing
 from typing import Annotated
 
@@ -30,7 +31,7 @@ def train_default(words: list[str]) -> TrainConfig | None:
 
 
 def _value(words: list[str], flag: str) -> str | None:
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in itertools.pairwise([*words, ""]):
         if word == flag or word.startswith(f"{flag}="):
             return following if word == flag else word.partition("=")[2]
     return None

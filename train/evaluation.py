@@ -12,8 +12,8 @@ from ..engine import Batch, ClipLoader
 from ..shards.errors import UsageError
 from ..shards.files import write_atomic
 from . import checkpoint, distributed
-from .clips import evaluation_clips
-from .config import EvalConfig, Given, TrainConfig
+from .clips import evaluation_clips, frame_width, pictures
+from .config import CocoConfig, EvalConfig, Given, TrainConfig
 from .config.file import load_run_config
 from .methods import Method, make_method
 from .metrics import ScoreBook, harmonic_mean, per_class, top1, top1_within
@@ -30,7 +30,7 @@ def score(method: Method, batches: Iterable[Batch], classes: Sequence[str]) -> S
     texts = method.describe(classes, training=False)
     states = method.model.encode_texts(texts.strings, words=method.reads_words)
     for batch in batches:
-        video = method.model.encode_video(batch.clips_BVTCHW.to(method.device))
+        video = method.model.encode_video(pictures(batch).to(method.device))
         logits_BC = method.scores(method(video, texts, states), texts, states)
         book.add(batch.keys, logits_BC, batch.labels_B, batch.valid_B)
     method.train(training)
@@ -56,8 +56,8 @@ def evaluate(config: EvalConfig) -> dict[str, Any]:
     path = checkpoint.latest(config.run)
     if path is None:
         raise UsageError(f"{config.run} must be a run with a checkpoint, but it has none yet")
-    model, step = checkpoint.load_model(path, precision=run.precision)
-    method = make_method(run, model).to(device)
+    model, step = checkpoint.load_model(path, run.model, precision=run.precision)
+    method = make_method(run, model, frame_width=frame_width(run, model)).to(device)
     checkpoint.load_method(path, method)
     results: dict[str, Any] = {
         "protocol": config.protocol,
@@ -65,6 +65,7 @@ def evaluate(config: EvalConfig) -> dict[str, Any]:
         "split": run.data.eval_split,
         "views": f"{config.clips}x{config.crops}",
         "given": config.given,
+        **({"transductive": "unseen texts were read in training"} if _reads_unseen(run) else {}),
         "tasks": _tasks(run, config, method),
     }
     if config.protocol == "base-novel":
@@ -75,6 +76,10 @@ def evaluate(config: EvalConfig) -> dict[str, Any]:
         write_atomic(target, (json.dumps(results, indent=1) + "\n").encode())
         table(f"{config.protocol} after {step} steps", [*summary_rows(results), ("written", str(target))])
     return results
+
+
+def _reads_unseen(run: TrainConfig) -> bool:
+    return isinstance(run.method, CocoConfig) and bool(run.method.cim.unseen_texts)
 
 
 def _tasks(run: TrainConfig, config: EvalConfig, method: Method) -> dict[str, Any]:

@@ -7,8 +7,8 @@ done twice to save memory counts once, as is usual for model FLOPs utilisation (
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from .config import TrainConfig
 from .methods import Method
 from .model.flop_counter import flop_counter
 from .model.text_table import TextTable
@@ -24,22 +24,28 @@ PEAK_TFLOPS = {
 
 
 @torch.no_grad()
-def step_flops(method: Method, texts: Any, table: TextTable, config: TrainConfig) -> int:
+def step_flops(method: Method, texts: Any, table: TextTable, frames: Tensor, videos: int) -> int:
     """Of one optimiser step of all ranks.
+
+    Args:
+        method: on its device.
+        texts: of the classes.
+        table: encodes them.
+        frames: (1, V, T, ...) those of one video, as `encode_video` takes them.
+        videos: of the step.
 
     The encoder of texts counts for each text once: nothing where what comes before its projection is kept. The method
     must be in training mode: in the other torch's attention is one operation that nothing counts.
     """
-    model, size = method.model, method.model.image_size
-    clip = torch.zeros(1, 1, config.data.frames, 3, size, size, device=method.device, dtype=model.log_scale.dtype)
+    model = method.model
     with flop_counter() as encoder:
-        video = model.encode_video(clip)
+        video = model.encode_video(frames)
     states = table.open()
     with flop_counter() as head:
         method(video, texts, states)
     learns = any(weight.requires_grad for weight in model.clip.visual.parameters())
     per_video = encoder.get_total_flops() * (1 + 2 * learns) + head.get_total_flops() * 3
-    return int(per_video) * config.global_batch + table.flops()
+    return int(per_video) * videos + table.flops()
 
 
 def peak_tflops(device: torch.device, precision: str) -> float | None:

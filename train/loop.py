@@ -60,11 +60,13 @@ class Trainer:
             Stopped: SIGTERM came; a checkpoint was written.
         """
         config, end = self.config, self.total if until is None else until
-        meter, batches = self._meter(), self._batches()
+        meter, batches = None, self._batches()
         tracer = tracing(config.profile, config.out)
         with progress(end - self.step, "train", "step") as bar, _sigterm() as asked_to_stop, tracer as traced:
             while self.step < end:
-                meter.add(self._train_step(next(batches)), config.global_batch)
+                batch = next(batches)
+                meter = meter or self._meter(batch)
+                meter.add(self._train_step(batch), config.global_batch)
                 traced()
                 last = self.step == end or _any_rank(asked_to_stop.is_set())
                 shown = {}
@@ -84,10 +86,10 @@ class Trainer:
                 if last and self.step < end:
                     raise Stopped(f"stopped by SIGTERM at step {self.step}; the same command goes on from there")
 
-    def _meter(self) -> Meter:
+    def _meter(self, batch: Batch) -> Meter:
         peak = peak_tflops(self.method.device, self.config.precision)
         whole = None if peak is None else peak * distributed.world_size()
-        return Meter(self.loader, flops=self._step.flops(), peak_tflops=whole)
+        return Meter(self.loader, flops=self._step.flops(batch), peak_tflops=whole)
 
     def _train_step(self, batch: Batch) -> Result:
         rule = self.config.optimizer

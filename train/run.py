@@ -13,7 +13,7 @@ from ..shards.errors import UsageError
 from ..shards.files import make_folder, write_atomic
 from ..shards.manifest import read_manifest
 from . import checkpoint, distributed, run_log
-from .clips import evaluation_clips, training_clips
+from .clips import evaluation_clips, frame_width, training_clips
 from .config import NOT_PART_OF_A_RUN, TrainConfig
 from .config.file import CONFIG, dump_config, load_run_config
 from .evaluation import score
@@ -43,7 +43,7 @@ def train(config: TrainConfig) -> Path:
     model = VideoTextModel.create(config.model, precision=config.precision).to(device)
     model.learn(config.model)
     model.prepare(config.model)
-    method = make_method(config, model).to(device)
+    method = make_method(config, model, frame_width=frame_width(config, model)).to(device)
     if config.classes.novel:
         method.describe(config.classes.novel, training=False)  # a novel class that is no action is said now
     loader = training_clips(config, model, base)

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..engine import Batch
 from ..shards.errors import UsageError
 from . import distributed
+from .clips import pictures
 from .config import TrainConfig
 from .flops import step_flops
 from .methods import IGNORED, Method, Targets
@@ -39,7 +40,8 @@ class Result(NamedTuple):
 class _Part(NamedTuple):
     """One batch of a step."""
 
-    clips_BVTCHW: Tensor
+    clips: Tensor
+    """Or features in their place."""
     targets: Targets
     generator_seed: int
     """Of dropout: its own for each batch of each rank."""
@@ -72,9 +74,10 @@ class Step:
         distributed.add_gradients(self._method.parameters())
         return Result(losses, right, counted)
 
-    def flops(self) -> int:
-        """Multiplications and additions of the model in one step, over all ranks."""
-        return step_flops(self._method, self.texts, self._table, self._config)
+    def flops(self, batch: Batch) -> int:
+        """Multiplications and additions of the model in one step, over all ranks; `batch` shows what a video is."""
+        frames = pictures(batch)[:1].to(self._method.device)
+        return step_flops(self._method, self.texts, self._table, frames, self._config.global_batch)
 
     def _separate(self, parts: list[_Part], states: TextStates) -> _Losses:
         """Each batch has its own part of the loss."""
@@ -122,7 +125,7 @@ class Step:
     def _outputs(self, part: _Part, states: TextStates) -> Tensor:
         # Seeded anew for each batch, dropout is the same when it runs twice and after a resume: no state is kept.
         torch.manual_seed(part.generator_seed)
-        video = self._method.model.encode_video(part.clips_BVTCHW)._replace(seeds_B=part.targets.seeds_B)
+        video = self._method.model.encode_video(part.clips)._replace(seeds_B=part.targets.seeds_B)
         outputs_B: Tensor = self._method(video, self.texts, states)
         return outputs_B
 
@@ -139,14 +142,14 @@ class Step:
         for number, start in enumerate(range(0, len(batch.keys), size)):
             rows = slice(start, start + size)
             own_seed = (seed + (distributed.rank() * self._config.accumulate + number) * SPREAD) & MAX_SEED
-            clips, labels_B = batch.clips_BVTCHW[rows].to(device), labels_S[rows]
+            clips, labels_B = pictures(batch)[rows].to(device), labels_S[rows]
             multi = None if batch.targets_BC is None else batch.targets_BC[rows].to(device)
             targets = Targets(
                 labels_B=labels_B,
                 counted=counted,
                 seed=seed,
                 targets_BC=None if multi is None else multi * (labels_B != IGNORED)[:, None],
-                seeds_B=video_seeds(seed, batch.keys[rows]),
+                seeds_B=video_seeds(seed, batch.keys[rows]).to(device),
             )
             mixed = mix(clips, labels_B, self._config.data, seed=own_seed)
             if mixed is not None:

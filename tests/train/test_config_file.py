@@ -5,7 +5,16 @@ from pathlib import Path
 
 import pytest
 from reelmill.shards.errors import UsageError
-from reelmill.train.config import ClassesConfig, EvalConfig, OptimizerConfig, TrainConfig
+from reelmill.train.config import (
+    AceConfig,
+    ApClipConfig,
+    CimConfig,
+    ClassesConfig,
+    CocoConfig,
+    EvalConfig,
+    OptimizerConfig,
+    TrainConfig,
+)
 from reelmill.train.config.file import dump_config, load_config, load_run_config
 
 LEAST = 'dataset = "data"\nout = "runs/a"\n'
@@ -66,6 +75,12 @@ def test_a_whole_config_is_read_and_its_paths_are_relative_to_its_folder(tmp_pat
             "method.prefix must be a text with {action} in it once at most, got",
         ),
         (LEAST + "log_every = 0", "log_every must be > 0, got 0"),
+        (
+            LEAST + "[model]\nvideo = 'space-time'\nmax_frames = 7",
+            "model.max_frames must be >= data.frames, which is 8, got 7",
+        ),
+        (LEAST + "[method]\nname = 'aec'", "'method.name' must be one of 'ap-clip', 'ace'"),
+        (LEAST + "[method]\nname = 'ace'\nprefix = ''", "unknown key 'method.prefix'; known are name, prompt"),
         ("dataset = ", "must be TOML: "),
     ],
 )
@@ -75,6 +90,17 @@ def test_what_is_wrong_is_named(tmp_path, text, message):
         load_config(path)
     assert message in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+def test_the_methods_name_says_which_options_it_has(tmp_path):
+    (tmp_path / "unseen.txt").write_text("push cup\nlift box\n")
+    text = '[method]\nname = "coco"\nalpha = 1\n[method.cim]\nunseen_texts = "unseen.txt"\n'
+    config = load_config(write(tmp_path, LEAST + text))
+    assert config.method == CocoConfig(alpha=1.0, cim=CimConfig(unseen_texts=("push cup", "lift box")))
+    (tmp_path / "config.json").write_text(dump_config(config))
+    assert load_run_config(tmp_path).method == config.method
+    assert load_config(write(tmp_path, LEAST + '[method]\nname = "ace"')).method == AceConfig()
+    assert load_config(write(tmp_path, LEAST)).method == ApClipConfig()
 
 
 def test_a_missing_file_is_named(tmp_path):

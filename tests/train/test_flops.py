@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+import torch
 from reelmill.train.config import DataConfig, ModelConfig
 from reelmill.train.step import Step
 
@@ -16,7 +17,7 @@ def block(tokens: int, width: int) -> int:
 
 
 @pytest.mark.parametrize("learns", ["all", "none"])
-def test_the_flops_of_a_step_are_those_of_its_layers(tiny_method, tiny_config, classes, learns):
+def test_the_flops_of_a_step_are_those_of_its_layers(tiny_method, tiny_config, tensor_loader, classes, learns):
     method = tiny_method()
     model = ModelConfig(text_learns=learns, video_learns=learns)
     method.model.learn(model)
@@ -29,4 +30,4 @@ def test_the_flops_of_a_step_are_those_of_its_layers(tiny_method, tiny_config, c
     scores = 2 * 2 * texts * 16
     times = {"all": 3, "none": 1}[learns]
     want = 4 * (2 * frame * times + scores * 3) + (texts * text * 3 if learns == "all" else 0)
-    assert step.flops() == pytest.approx(want, rel=0.02)
+    assert step.flops(tensor_loader().batch(torch.arange(4))) == pytest.approx(want, rel=0.02)

@@ -1,10 +1,15 @@
 """Training and evaluating through real shards."""
 
 import json
+import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from reelmill.engine.config import FeaturesConfig
+from reelmill.engine.features.load import load_features
 from reelmill.shards.errors import UsageError
+from reelmill.shards.reader import Dataset
 from reelmill.train import checkpoint
 from reelmill.train.config import ApClipConfig, ClassesConfig, DataConfig, EvalConfig, OptimizerConfig, TrainConfig
 from reelmill.train.evaluation import evaluate
@@ -110,3 +115,33 @@ def test_evaluations_that_cannot_be_made_say_why(config):
     newest(config.out).rename(config.out / "away")
     with pytest.raises(UsageError, match="must be a run with a checkpoint, but it has none yet"):
         evaluate(EvalConfig(run=config.out))
+
+
+def test_a_run_over_features_reads_no_video(config, small_dataset, tmp_path, capsys):
+    dataset = tmp_path / "dataset"
+    shutil.copytree(small_dataset, dataset)
+    files = tmp_path / "files"
+    files.mkdir()
+    rows = Dataset(dataset).table(["key", "labels"]).to_pylist()
+    labels = {row["key"]: row["labels"][0] for row in rows}
+    for number, (key, label) in enumerate(labels.items()):
+        noise = np.random.default_rng(number).normal(size=(6, 16)).astype(np.float32)
+        noise[:, len(label) % 16] += 5  # what is learnt
+        np.save(files / f"{key}.npy", noise)
+    load_features(FeaturesConfig(dataset=dataset, source=files, name="clip"))
+    over = replace(config, dataset=str(dataset), data=replace(config.data, features="clip"), steps=20, eval_every=0)
+    train(over)
+    results = evaluate(EvalConfig(run=config.out, protocol="closed-set"))
+    assert results["tasks"]["base"]["top1"]["accuracy"] == 1.0
+    assert "clips/s" in capsys.readouterr().out
+
+    with pytest.raises(UsageError, match=r"features/none/features\.json must be a file of the dataset"):
+        train(replace(over, out=tmp_path / "other", data=replace(config.data, features="none")))
+    (files / "wide").mkdir()
+    for key in labels:
+        np.save(files / "wide" / f"{key}.npy", np.zeros((6, 20), np.float32))
+    load_features(FeaturesConfig(dataset=dataset, source=files / "wide", name="wide"))
+    with pytest.raises(
+        UsageError, match=r"must have the width 16 of the encoders' space for the method ap-clip, got 20"
+    ):
+        train(replace(over, out=tmp_path / "other", data=replace(config.data, features="wide")))

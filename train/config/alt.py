@@ -89,8 +89,8 @@ class AltConfig:
         fit = [text for text in self.templates if text.count("{action}") != 1]
         check(bool(self.templates) and not fit, "method.templates", "texts with {action} in each once", fit[:1])
 
-    def check_model(self, model: ModelConfig) -> None:
-        """Hold the encoders to what the method reads.
+    def check_inputs(self, model: ModelConfig, features: str | None) -> None:
+        """Hold the encoders, or the features in place of videos, to what the method reads.
 
         Raises:
             UsageError: the text encoder learns, or there are no regions to align.
@@ -99,3 +99,5 @@ class AltConfig:
         check(fixed, "model.text_learns", "'none' with method alt, whose texts stay as they are", model.text_learns)
         found = self.level == "frames" or model.video == "regions"
         check(found, "model.video", "'regions' with method alt, or method.level 'frames'", model.video)
+        frames = self.level == "frames" or features is None
+        check(frames, "data.features", "left out where method.level is 'regions', which they have none of", features)

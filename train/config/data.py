@@ -37,6 +37,9 @@ class DataConfig:
     """Split to evaluate on; empty takes every sample."""
     frames: int = 8
     """Frames per clip, > 0."""
+    features: str | None = None
+    """Name of a feature set of the dataset (`reelmill features`) whose `frames` are read in place of videos, for a
+    method over frozen features; the image encoder is then not asked."""
     min_crop_area: float = 0.5
     """Smallest share of the picture that a random crop of training keeps, in (0, 1]."""
     flip: float = 0.5
@@ -58,6 +61,8 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check(self.frames > 0, "data.frames", "> 0", self.frames)
+        named = self.features is None or not self.features.startswith(".")
+        check(named, "data.features", "the name of a feature set, not the ending of members", self.features)
         check(0 < self.min_crop_area <= 1, "data.min_crop_area", "in (0, 1]", self.min_crop_area)
         for name in ("flip", "colour_jitter", "grey"):
             check(0 <= getattr(self, name) <= 1, f"data.{name}", "in [0, 1]", getattr(self, name))
@@ -65,4 +70,5 @@ class DataConfig:
             value = getattr(self, name)
             check(value >= 0 and math.isfinite(value), f"data.{name}", ">= 0 and finite", value)
             check(not (value and self.multi_label), f"data.{name}", "0 with multi_label", value)
+            check(not (value and self.features), f"data.{name}", "0 with features, which have no pixels", value)
         check(self.threads > 0, "data.threads", "> 0", self.threads)

@@ -60,13 +60,13 @@ class ModelConfig:
 
     recompute: bool = False
     """Whether blocks keep only their inputs for the backward pass and run again in it: less memory, a third more time.
-    For `video` "frames" and the text encoder."""
+    Not for `video` "regions"."""
     compile: bool = False
     """Whether torch.compile makes kernels of the blocks of both encoders; on a CPU it needs a C++ compiler."""
 
     def __post_init__(self) -> None:
-        whole = self.video == "frames" or not self.recompute
-        check(whole, "model.recompute", 'False unless model.video is "frames"', self.recompute)
+        whole = self.video != "regions" or not self.recompute
+        check(whole, "model.recompute", 'False where model.video is "regions"', self.recompute)
         check(self.time_blocks >= 0, "model.time_blocks", ">= 0", self.time_blocks)
         check(self.max_frames > 0, "model.max_frames", "> 0", self.max_frames)
         check(self.last_blocks > 0, "model.last_blocks", "> 0", self.last_blocks)

@@ -73,6 +73,8 @@ class TrainConfig:
         check(self.steps is None or self.steps > 0, "steps", "> 0", self.steps)
         enough = self.model.video != "space-time" or self.data.frames <= self.model.max_frames
         check(enough, "model.max_frames", f">= data.frames, which is {self.data.frames}", self.model.max_frames)
+        several = self.method.name == "storyboard" or not self.data.multi_label
+        check(several, "data.multi_label", "False for a method that learns one label", self.data.multi_label)
         for name in ("seed", "threads", "eval_every", "profile"):
             check(getattr(self, name) >= 0, name, ">= 0", getattr(self, name))
 

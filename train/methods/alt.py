@@ -90,7 +90,7 @@ class Alt(Method):
         parts: list[Tensor] = [tokens_BVTND]
         seeds: list[Tensor | None] = [None]
         if video.seeds_B is not None and self._config.noise:  # one by one: the noise of a video is its own
-            parts, seeds = list(torch.split(tokens_BVTND, 1)), list(video.seeds_B)
+            parts, seeds = list(torch.split(tokens_BVTND, 1)), list(video.seeds_B.to(self.device))
         with self.model.autocast():
             found = [
                 align_entities(part.flatten(0, 3), corpus_KD, scale=scale, seed=seed)
@@ -103,7 +103,7 @@ class Alt(Method):
         """(B, V, T, N, D): the class token and the regions of each frame, or the frame alone."""
         if self._config.level == "frames":
             return video.frames_BVTD[:, :, :, None]
-        assert video.regions_BVTND is not None  # AltConfig.check_model
+        assert video.regions_BVTND is not None  # AltConfig.check_inputs
         return video.regions_BVTND
 
     def _corpus(self, texts: AltTexts, states: TextStates) -> Tensor:

@@ -77,8 +77,6 @@ class _Steps(nn.Module):
 class Storyboard(Method):
     """Sums a video up for every class, and compares what came of it with the class."""
 
-    reads_words = True
-
     def __init__(
         self, model: VideoTextModel, config: StoryboardConfig, bank: Bank | None, steps: Mapping[int, SubTexts]
     ) -> None:
@@ -89,8 +87,8 @@ class Storyboard(Method):
         """
         super().__init__(model)
         self._config, self._bank, self._subtexts = config, bank, steps
-        self.couples_videos = config.t2v_weight > 0
         width, branches = model.width, _branches(config)
+        self.couples_videos, self.reads_words = config.t2v_weight > 0, bool(branches)
         self.temporal = (
             TemporalTransformer(width, layers=config.temporal_layers, heads=config.heads, max_frames=config.max_frames)
             if config.temporal_layers

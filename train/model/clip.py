@@ -17,7 +17,7 @@ from ...torchvision_ops import import_torchvision
 from ..config import Device, ModelConfig, Precision
 from .regions import RegionReader
 from .space_time import SpaceTime
-from .states import TextStates, VideoStates
+from .states import TextStates, VideoStates, cat_states
 from .text import TextTower, unit
 
 OWN_MODELS = Path(__file__).with_name("configs")
@@ -115,8 +115,14 @@ class VideoTextModel(nn.Module):
                 for block in getattr(getattr(tower, "transformer", None), "resblocks", ()):
                     block.compile()
 
-    def encode_video(self, frames_BVTCHW: Tensor) -> VideoStates:
-        """(B, V, T, 3, H, W) normalised frames → the embeddings of each: on its own, or with attention over time."""
+    def encode_video(self, frames: Tensor) -> VideoStates:
+        """(B, V, T, 3, H, W) normalised frames → the embeddings of each: on its own, or with attention over time.
+
+        (B, V, T, D) are features of frames that were computed elsewhere, and pass as they are.
+        """
+        if frames.dim() == 4:
+            return VideoStates(frames.to(torch.promote_types(frames.dtype, torch.float32)))
+        frames_BVTCHW = frames
         if self.regions is not None:
             return self._with_regions(self.regions, frames_BVTCHW)
         with self.autocast():
@@ -132,10 +138,12 @@ class VideoTextModel(nn.Module):
         parts = (unit(found.frames_FD), unit(found.regions_FND), found.region_of_FP)
         return VideoStates(*(part.reshape(*frames_BVTCHW.shape[:3], *part.shape[1:]) for part in parts))
 
-    def encode_texts(self, texts: Sequence[str], *, words: bool = False) -> TextStates:
-        """M texts → their embeddings, all at once; `TextTable` does it in chunks, and over ranks."""
+    def encode_texts(self, texts: Sequence[str], *, words: bool = False, chunk: int = 2048) -> TextStates:
+        """M texts → their embeddings, `chunk` at a time; training takes `TextTable`, which shares them among ranks."""
+        tokens_MW = self.text.tokenize(texts).to(self.log_scale.device)
         with self.autocast():
-            return self.text.encode(self.text.tokenize(texts).to(self.log_scale.device), words=words)
+            parts = [self.text.encode(part_NW, words=words) for part_NW in torch.split(tokens_MW, chunk)]
+        return parts[0] if len(parts) == 1 else cat_states(parts)
 
     def autocast(self) -> torch.autocast:
         """The arithmetic that the run asks for."""

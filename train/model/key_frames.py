@@ -41,13 +41,13 @@ def coarse_weights(
         weights_BCWL = logits_BCWL.exp() / logits_BCWL.sum(-1, keepdim=True)
     else:
         weights_BCWL = logits_BCWL.softmax(-1)
-    sums_BCL = (weights_BCWL * counts_CW[:, :, None]).sum(2)
+    sums_BCL = torch.einsum("bcwl,cw->bcl", weights_BCWL, counts_CW.to(weights_BCWL.dtype))
     return sums_BCL if words == "sum" else sums_BCL / counts_CW.sum(1).clamp(min=1)[:, None]
 
 
 def mean_words(words_MWD: Tensor, counts_MW: Tensor) -> Tensor:
     """(M, D): the mean of the words of each text. A frame's cosine with it is the mean of those with the words."""
-    total_MD = (words_MWD * counts_MW[:, :, None]).sum(1)
+    total_MD = torch.einsum("mwd,mw->md", words_MWD, counts_MW.to(words_MWD.dtype))
     return total_MD / counts_MW.sum(1).clamp(min=1)[:, None]
 
 

@@ -17,7 +17,7 @@ class VideoStates(NamedTuple):
     """Of B videos; every embedding has length 1 and is fp32 (fp64 for an fp64 model)."""
 
     frames_BVTD: Tensor
-    """Each frame on its own."""
+    """Each frame: on its own, or having seen the others of its view (`model.video` "space-time")."""
     regions_BVTND: Tensor | None = None
     """The regions of each frame, the first of which is its class token; None unless the model finds regions."""
     region_of_BVTP: Tensor | None = None
@@ -51,3 +51,13 @@ class TextStates(NamedTuple):
     """The same projection at each word; None unless the method reads words."""
     is_word_MW: Tensor | None = None
     """bool; False at the marks of start and end and after the end."""
+
+    def present(self) -> list[Tensor]:
+        """The fields that are not None."""
+        return [part for part in self if part is not None]
+
+
+def cat_states(parts: Sequence[TextStates]) -> TextStates:
+    """The texts of all parts, one after another; the parts have the same fields and word positions."""
+    columns = zip(*(states.present() for states in parts), strict=True)
+    return TextStates(*(torch.cat(column) for column in columns))

@@ -16,7 +16,7 @@ from ..config import ModelConfig
 from ..distributed import gather, rank, total, world_size
 from .clip import VideoTextModel
 from .flop_counter import flop_counter
-from .states import TextStates
+from .states import TextStates, cat_states
 
 
 class TextTable:
@@ -83,7 +83,7 @@ class TextTable:
         return int(counter.get_total_flops()) * self._rows * 3
 
     def _encode_all(self) -> TextStates:
-        return _cat([self._encode(start) for start in range(0, len(self._tokens_MW), self._chunk)])
+        return cat_states([self._encode(start) for start in range(0, len(self._tokens_MW), self._chunk)])
 
     def _encode(self, start: int) -> TextStates:
         tokens_MW = self._tokens_MW[start : start + self._chunk]
@@ -98,7 +98,7 @@ class TextTable:
 
     def _everybodys(self, own: TextStates) -> TextStates:
         """The rows of all ranks, without those that repeat."""
-        return TextStates(*(gather(part)[: self._rows] for part in _present(own)))
+        return TextStates(*(gather(part)[: self._rows] for part in own.present()))
 
     def _own_rows(self, grad: Tensor) -> Tensor:
         """The share of this rank; a repeated row has no gradient of its own."""
@@ -109,14 +109,5 @@ class TextTable:
         return mine
 
 
-def _present(states: TextStates) -> list[Tensor]:
-    return [part for part in states if part is not None]
-
-
 def _floats(states: TextStates) -> list[Tensor]:
-    return [part for part in _present(states) if part.is_floating_point()]
-
-
-def _cat(parts: Sequence[TextStates]) -> TextStates:
-    columns = zip(*(_present(states) for states in parts), strict=True)
-    return TextStates(*(torch.cat(column) for column in columns))
+    return [part for part in states.present() if part.is_floating_point()]
