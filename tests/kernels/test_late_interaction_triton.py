@@ -5,6 +5,8 @@ import torch
 from reelmill.kernels import late_interaction
 from reelmill.kernels.late_interaction import triton
 
+pytestmark = pytest.mark.usefixtures("poisoned_memory")
+
 SHAPES = [
     (1, 1, [1], 1, False),
     (3, 5, [3, 1, 7], 10, True),  # few frames and prompts, a width below one step
