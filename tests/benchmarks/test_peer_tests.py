@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from reelmill.benchmarks import peer_tests
 from reelmill.benchmarks.peer_tests import FILES, BenchPeerTestsConfig, bench_peer_tests
 from reelmill.shards.errors import ReelmillError, UsageError
 
@@ -23,7 +24,7 @@ def maxsim_reference(Q, D, q_mask=None, d_mask=None, *, normalize=False):
     scores = torch.einsum("qsd,cld->qcsl", Q.float(), D.float())
     if d_mask is not None:
         scores = scores.masked_fill(~d_mask[None, :, None], -torch.inf)
-    best = scores.amax(3).clamp(min=WORST)
+    best = scores.amax(3).clamp(min=0.0)
     return (best if q_mask is None else best * q_mask[:, None]).sum(2)
 """
 CONFTEST = """
@@ -91,11 +92,11 @@ def test_that_nobody_passes():
 
 @pytest.fixture
 def write_peer(tmp_path):
-    def write(worst="0.0", **more):
+    def write(**more):
         files = {f"tests/{name}": SHARED + TESTS.get(name, "def test_nothing():\n    pass\n") for name in FILES}
         files |= {"tests/conftest.py": CONFTEST, "late_interaction_kernels/__init__.py": PACKAGE}
         files |= {"late_interaction_kernels/autograd.py": AUTOGRAD, "PKG-INFO": "Name: peer\nVersion: 1.2.3\n"}
-        files |= {"late_interaction_kernels/reference.py": REFERENCE.replace("WORST", worst)} | more
+        files |= {"late_interaction_kernels/reference.py": REFERENCE} | more
         for name, text in files.items():
             path = tmp_path / "peer" / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -123,14 +124,14 @@ def test_both_answers_are_counted_by_file(write_peer, tmp_path, capsys):
     assert "passes nowhere         tests/test_backward.py::test_that_nobody_passes" in printed
 
 
-def test_fewer_passes_than_the_reference_fail(write_peer, tmp_path, capsys):
-    strict = SHARED + "def test_of_the_reference_alone():\n    assert maxsim(Q, D)[0, 0] == 24\n"
-    source = write_peer("12.0", **{f"tests/{name}": "" for name in FILES} | {"tests/test_forward.py": strict})
+def test_fewer_passes_than_the_reference_fail(write_peer, tmp_path, capsys, monkeypatch):
+    test = "tests/test_forward.py::test_of_the_reference_alone"
+    outcomes = {"reelmill": {test: "failed"}, "reference": {test: "passed"}}
+    monkeypatch.setattr(peer_tests, "_outcomes", lambda source, answer: outcomes[answer])
     results = tmp_path / "results.jsonl"
-    assert bench_peer_tests(BenchPeerTestsConfig(source=source, results=results)) == 1
+    assert bench_peer_tests(BenchPeerTestsConfig(source=write_peer(), results=results)) == 1
     assert json.loads(results.read_text())["passed"] == {"reelmill": 0, "reference": 1}
-    want = "passes by the reference alone  tests/test_forward.py::test_of_the_reference_alone"
-    assert want in capsys.readouterr().out
+    assert f"passes by the reference alone  {test}" in capsys.readouterr().out
 
 
 def test_a_folder_without_the_peer_is_refused(write_peer, tmp_path):

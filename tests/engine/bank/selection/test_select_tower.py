@@ -30,7 +30,7 @@ def tower(tmp_path_factory) -> tuple[str, Path]:
     import_torchvision()
     import open_clip
 
-    models = Path(reelmill.__file__).parent / "train" / "models"
+    models = Path(reelmill.__file__).parent / "train" / "model" / "configs"
     open_clip.add_model_config(models)
     name = next(models.glob("*.json")).stem
     torch.manual_seed(0)

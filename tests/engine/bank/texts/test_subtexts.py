@@ -190,7 +190,7 @@ def test_a_text_tower_compares_texts(tmp_path):
     import_torchvision()
     import open_clip
 
-    models = Path(reelmill.__file__).parent / "train" / "models"
+    models = Path(reelmill.__file__).parent / "train" / "model" / "configs"
     open_clip.add_model_config(models)
     name = next(models.glob("*.json")).stem
     torch.manual_seed(0)
